@@ -1,0 +1,148 @@
+//! Plain HTTP: health, readiness, metrics, and in development a page that says what this is.
+
+use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+
+use serde::Serialize;
+
+use crate::{
+    chat::Chat,
+    http::{HttpError, Response},
+    metrics::{self, Gauges, Metrics},
+    net::{self, Request, Shared},
+};
+
+/// Everything that is not Socket.IO.
+pub struct Pages {
+    chat: Arc<Chat>,
+    metrics: Arc<Metrics>,
+    started_at: Instant,
+    options: Options,
+}
+
+/// Which pages there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// `GET /` says what this is.
+    pub index: bool,
+    /// The metrics are here, and not on a port of their own.
+    pub metrics: bool,
+    /// Everything else is here.
+    pub service: bool,
+}
+
+/// Where the service's own paths are.
+const PREFIX: &str = "/api/v1/chat";
+const INDEX: &[u8] = include_bytes!("pages/index.html");
+/// The page has no scripts, and its style stands in it.
+const INDEX_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
+const ALLOW: &str = "GET, HEAD, OPTIONS";
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Page {
+    Health,
+    Ready,
+    Metrics,
+    Index,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    service: &'static str,
+    version: &'static str,
+    uptime_s: u64,
+    redis: &'static str,
+    connections: usize,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    checks: Checks,
+}
+
+#[derive(Serialize)]
+struct Checks {
+    accepting: bool,
+}
+
+impl Pages {
+    /// The pages of a server that started at `started_at`.
+    pub fn new(chat: Arc<Chat>, metrics: Arc<Metrics>, started_at: Instant, options: Options) -> Self {
+        Self { chat, metrics, started_at, options }
+    }
+
+    fn page(&self, path: &str) -> Option<Page> {
+        let Options { index, metrics, service } = self.options;
+        match path {
+            "/" if index => Some(Page::Index),
+            "/metrics" if metrics => Some(Page::Metrics),
+            _ => match path.strip_prefix(PREFIX)? {
+                "/health" if service => Some(Page::Health),
+                "/ready" if service => Some(Page::Ready),
+                "/metrics" if metrics => Some(Page::Metrics),
+                _ => None,
+            },
+        }
+    }
+
+    fn answer(&self, shared: &Shared, request: &Request<'_>) -> Response {
+        let method = request.head.method();
+        if !METHODS.contains(&method) {
+            return Response::from_error(&HttpError::MethodUnknown);
+        }
+        let Some(page) = self.page(request.head.path()) else {
+            return Response::from_error(&HttpError::NotFound);
+        };
+        match method {
+            "GET" | "HEAD" => self.render(shared, page),
+            "OPTIONS" => Response::new(204).with_header("Allow", ALLOW),
+            _ => Response::from_error(&HttpError::MethodNotAllowed { allow: ALLOW }),
+        }
+    }
+
+    fn render(&self, shared: &Shared, page: Page) -> Response {
+        match page {
+            Page::Health => Response::json(
+                200,
+                Health {
+                    status: "ok",
+                    service: env!("CARGO_PKG_NAME"),
+                    version: env!("CARGO_PKG_VERSION"),
+                    uptime_s: self.started_at.elapsed().as_secs(),
+                    redis: "disabled",
+                    connections: shared.session_count(),
+                },
+            ),
+            Page::Ready if shared.is_draining() => {
+                Response::json(503, Readiness { status: "draining", checks: Checks { accepting: false } })
+                    .with_header("Retry-After", "1")
+            }
+            Page::Ready => Response::json(200, Readiness { status: "ready", checks: Checks { accepting: true } }),
+            Page::Metrics => {
+                let gauges = Gauges {
+                    rooms: self.chat.meeting_count() as u64,
+                    outbox_bytes: shared.outbox_bytes() as u64,
+                    uptime: self.started_at.elapsed(),
+                };
+                Response::text(200, metrics::CONTENT_TYPE, self.metrics.render(&gauges).into_bytes())
+            }
+            Page::Index => Response::text(200, "text/html; charset=utf-8", INDEX)
+                .with_header("Content-Security-Policy", INDEX_POLICY)
+                .with_header("X-Content-Type-Options", "nosniff"),
+        }
+    }
+}
+
+/// The methods that HTTP itself knows; any other is 501 and not 405.
+const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+
+impl net::Pages for Pages {
+    fn respond<'a>(
+        &'a self,
+        shared: &'a Shared,
+        request: Request<'a>,
+    ) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>> {
+        Box::pin(async move { self.answer(shared, &request) })
+    }
+}

@@ -1,0 +1,73 @@
+//! The `chat-service` binary: arguments and environment in, an exit code out.
+
+use std::{env, process::ExitCode, sync::Arc};
+
+use chat_service::{
+    cli::{self, Command},
+    config::Config,
+    healthcheck, logging,
+    server::{self, Server},
+    shutdown,
+};
+
+fn main() -> ExitCode {
+    let command = match cli::parse(env::args_os().skip(1)) {
+        Ok(command) => command,
+        Err(error) => return fail(2, &error),
+    };
+    match command {
+        Command::Help => print(&cli::help_text()),
+        Command::Version => print(cli::version_text()),
+        Command::Run | Command::CheckConfig | Command::Healthcheck => {
+            match Config::from_vars(|name| env::var(name).ok()) {
+                Err(error) => fail(2, &error.to_string()),
+                Ok(config) => match command {
+                    Command::CheckConfig => print("the configuration is fine"),
+                    Command::Healthcheck => healthcheck::run(config.host, config.port),
+                    _ => run(config),
+                },
+            }
+        }
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    if let Err(error) = logging::init(config.log_level, config.log_format) {
+        return fail(1, &format!("cannot log: {error}"));
+    }
+    for warning in config.warnings() {
+        log::warn!("{warning}");
+    }
+    let worker_threads = config.worker_threads;
+    let executor = Arc::new(smol::Executor::new());
+    let address = (config.host, config.port);
+    let server = match Server::bind(config, &executor) {
+        Ok(server) => server,
+        Err(error) => return fail(1, &format!("cannot listen on {}:{}: {error}", address.0, address.1)),
+    };
+    let stop = match shutdown::signal() {
+        Ok(stop) => stop,
+        Err(error) => return fail(1, &format!("cannot listen for signals: {error}")),
+    };
+    match server.local_addr() {
+        Ok(address) => log::info!("listening on http://{address}"),
+        Err(error) => log::warn!("listening, on an address that the system does not tell: {error}"),
+    }
+    server::block_on(&executor, worker_threads, server.run(stop));
+    ExitCode::SUCCESS
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write as _;
+    // A reader that has gone is no reason to panic.
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "chat-service: {message}");
+    ExitCode::from(code)
+}

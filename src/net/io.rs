@@ -1,0 +1,99 @@
+//! A TCP stream as the WebSocket library sees it.
+
+use std::{
+    io::{self, ErrorKind, IoSlice, Read as _, Write as _},
+    net::TcpStream,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use smol::{
+    Async,
+    io::{AsyncRead, AsyncWrite},
+};
+
+/// Reads come from the socket; writes are collected, and written by whoever writes everything else.
+///
+/// The library writes pongs and answers to close frames by itself. Collecting them keeps one writer per socket, so
+/// that they cannot come in the middle of a frame.
+#[derive(Debug)]
+pub(super) struct Io {
+    stream: Async<TcpStream>,
+    /// The last read took all there was: asking the kernel again would only cost a system call.
+    drained: bool,
+    /// Bytes read since [`take_bytes_in`](Self::take_bytes_in) was asked.
+    bytes_in: u64,
+    /// What the library wrote. Bounded: it writes at most one control frame per frame it reads.
+    pub(super) collected: Vec<u8>,
+}
+
+impl Io {
+    pub(super) fn new(stream: Async<TcpStream>) -> Self {
+        Self { stream, drained: false, bytes_in: 0, collected: Vec::new() }
+    }
+
+    pub(super) fn take_bytes_in(&mut self) -> u64 {
+        std::mem::take(&mut self.bytes_in)
+    }
+
+    /// Writes as many of the slices as the kernel takes.
+    pub(super) fn poll_write_all(&self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            let written = match slices {
+                // Cheaper than a vector of one.
+                [slice] => self.stream.get_ref().write(slice),
+                _ => self.stream.get_ref().write_vectored(slices),
+            };
+            match written {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(self.stream.poll_writable(cx))?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    pub(super) fn stream(&self) -> &Async<TcpStream> {
+        &self.stream
+    }
+}
+
+/// Reads what there is into `buf`; `Ok(0)` is the end of the stream.
+pub(super) fn poll_read(stream: &Async<TcpStream>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    loop {
+        match stream.get_ref().read(buf) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => ready!(stream.poll_readable(cx))?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return Poll::Ready(outcome),
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.drained {
+            ready!(self.stream.poll_readable(cx))?;
+            self.drained = false;
+        }
+        let outcome = ready!(poll_read(&self.stream, cx, buf));
+        if let Ok(read) = outcome {
+            self.drained = read < buf.len() && read > 0;
+            self.bytes_in += read as u64;
+        }
+        Poll::Ready(outcome)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.collected.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

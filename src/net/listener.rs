@@ -1,0 +1,100 @@
+//! Listening sockets and what is let in.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use smol::{Async, Timer};
+
+use crate::{
+    metrics::Refusal,
+    net::{connection::Connection, shared::Shared},
+};
+
+/// Connections that the kernel keeps for us while we are busy. The standard library's 128 would make a wave of
+/// reconnecting clients wait a second for their next SYN.
+const BACKLOG: i32 = 4096;
+/// Pauses after a failed accept: out of descriptors, most likely.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Binds a listening socket.
+///
+/// # Errors
+/// The address is taken, or not ours.
+pub fn bind(address: SocketAddr) -> io::Result<Async<TcpListener>> {
+    let listener = TcpListener::bind(address)?;
+    // Said again, for a longer queue.
+    rustix::net::listen(&listener, BACKLOG)?;
+    Async::new(listener)
+}
+
+/// Accepts connections, for ever. Errors are survived with a growing pause.
+pub async fn serve(listener: Async<TcpListener>, shared: Arc<Shared>) {
+    let mut pause = PAUSE_MIN;
+    let mut log_at = Instant::now();
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                pause = PAUSE_MIN;
+                admit(stream, peer.ip(), &shared);
+            }
+            Err(error) => {
+                shared.metrics.accept_failed();
+                if log_at <= Instant::now() {
+                    log::warn!("cannot accept connections: {error}");
+                    log_at = Instant::now() + Duration::from_secs(10);
+                }
+                Timer::after(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+}
+
+fn admit(stream: Async<TcpStream>, peer: IpAddr, shared: &Arc<Shared>) {
+    // ORDERING: Relaxed. A gauge, and a limit that several acceptors may pass by one each.
+    let open = shared.connections.fetch_add(1, Ordering::Relaxed);
+    shared.metrics.connection_opened();
+    let admission = Admission(Arc::clone(shared));
+    if shared.settings.max_connections.is_some_and(|limit| open >= limit) {
+        shared.metrics.refused(Refusal::TooManyConnections);
+        // One attempt, without a task: the answer fits into an empty send buffer.
+        let _ = io::Write::write(&mut stream.get_ref(), TOO_MANY);
+        return;
+    }
+    if let Err(error) = stream.get_ref().set_nodelay(true) {
+        log::debug!("TCP_NODELAY: {error}");
+    }
+    let connection = Connection::new(stream, peer, Arc::clone(shared), admission);
+    shared.executor.spawn(connection.run()).detach();
+}
+
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
+    Cache-Control: no-store\r\nRetry-After: 5\r\nContent-Length: 89\r\nConnection: close\r\n\r\n\
+    {\"error\":{\"code\":\"unavailable\",\"message\":\"too many connections\",\"retry_after_ms\":5000}}\r\n";
+
+/// Counts a connection for as long as it lives.
+pub(super) struct Admission(Arc<Shared>);
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.connection_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canned_answer_says_its_own_length() {
+        let text = std::str::from_utf8(TOO_MANY).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{}", body.len());
+    }
+}

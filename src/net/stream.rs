@@ -1,0 +1,259 @@
+//! A session on its WebSocket.
+
+use std::{
+    future::{Future as _, poll_fn},
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use async_tungstenite::tungstenite::Message;
+use smol::{Timer, future::FutureExt as _};
+
+use crate::{
+    engine::{Packet, ProbeStep},
+    net::{
+        channel::{Channel, CloseCode, End},
+        listener::Admission,
+        session::Session,
+        shared::Shared,
+    },
+    outbox::{Frame, Slot},
+    types::{CloseReason, Transport},
+};
+
+/// Serves one WebSocket of one session.
+struct Stream {
+    channel: Channel,
+    session: Arc<Session>,
+    shared: Arc<Shared>,
+    timer: Timer,
+    /// For when the timer is set. It may fire too early, never too late.
+    armed: Option<Instant>,
+    phase: Phase,
+    /// Counted while the connection is open.
+    _admission: Admission,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The session still polls. Section "Upgrade".
+    Probing(u32),
+    /// The upgrade packet came while a POST was being read: nothing is read until that is done.
+    Held(u32),
+    Open,
+}
+
+/// How it ends.
+enum Over {
+    /// The session is closed, or to be closed, for this reason.
+    Session(CloseReason, Option<CloseCode>),
+    /// The upgrade came to nothing. The session goes on.
+    Upgrade,
+}
+
+/// Messages read before others get their turn on this thread.
+const MESSAGES_IN_A_ROW: usize = 64;
+
+/// Runs a session on `channel` until one of them ends. `upgrade` is the number of the upgrade, if this is one.
+pub(super) async fn run(
+    channel: Channel,
+    session: Arc<Session>,
+    shared: Arc<Shared>,
+    upgrade: Option<u32>,
+    admission: Admission,
+) {
+    let phase = upgrade.map_or(Phase::Open, Phase::Probing);
+    let guard = Arc::clone(&session);
+    let mut stream =
+        Stream { channel, session, shared, timer: Timer::never(), armed: None, phase, _admission: admission };
+    let ran = AssertUnwindSafe(async move {
+        let over = poll_fn(|cx| stream.poll_run(cx)).await;
+        let code = match over {
+            Over::Session(reason, code) => {
+                stream.session.end(reason);
+                // What was queued before the end still goes out, if there is somebody to read it.
+                let outbox = Arc::clone(stream.session.outbox());
+                while outbox.poll_take(Slot::Stream, Waker::noop(), stream.channel.writing()) == Poll::Ready(Ok(())) {}
+                code
+            }
+            Over::Upgrade => {
+                if let Phase::Probing(number) | Phase::Held(number) = stream.phase {
+                    stream.session.engine().abort_upgrade(number);
+                    stream.session.outbox().wake_all();
+                }
+                Some(CloseCode::Normal)
+            }
+        };
+        let Stream { channel, _admission, .. } = stream;
+        channel.close(code).await;
+    });
+    if ran.catch_unwind().await.is_err() {
+        guard.end(CloseReason::InternalError);
+    }
+}
+
+impl Stream {
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        // In this order: answers to everything that was read leave in one write.
+        if let Poll::Ready(over) = self.poll_read(cx) {
+            // What was queued before, the answer to a close frame among it, still goes out.
+            return Poll::Ready(over);
+        }
+        if let Poll::Ready(over) = self.poll_write(cx) {
+            return Poll::Ready(over);
+        }
+        if self.phase == Phase::Open { self.poll_deadline(cx) } else { Poll::Pending }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        for _ in 0..MESSAGES_IN_A_ROW {
+            if let Phase::Held(number) = self.phase {
+                match self.step(number, "5") {
+                    Some(over) => return Poll::Ready(over),
+                    None if self.phase != Phase::Open => return Poll::Pending,
+                    None => {}
+                }
+            }
+            if self.channel.is_clogged() {
+                return Poll::Pending;
+            }
+            let polled = self.channel.poll_message(cx);
+            let bytes_in = self.channel.take_bytes_in();
+            if bytes_in > 0 {
+                self.shared.metrics.bytes_in(Transport::WebSocket, bytes_in);
+            }
+            let over = match polled {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(message)) => self.handle(&message),
+                Poll::Ready(Err(end)) => Some(self.over(end)),
+            };
+            if let Some(over) = over {
+                return Poll::Ready(over);
+            }
+        }
+        // There may be more; come back when the others had their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn handle(&mut self, message: &Message) -> Option<Over> {
+        let now = Instant::now();
+        match (self.phase, message) {
+            (Phase::Open, Message::Text(text)) => {
+                let handled = match Packet::parse(text.as_str()) {
+                    Ok(packet) => self.session.handle_packet(packet, Transport::WebSocket, now),
+                    Err(error) => {
+                        log::debug!("{:?}: {error}", self.session);
+                        Err(error.close_reason())
+                    }
+                };
+                handled.err().map(|reason| Over::Session(reason, Some(reason.into())))
+            }
+            (Phase::Open, Message::Binary(data)) => {
+                let handled = self.session.handle_binary(data, now);
+                handled.err().map(|reason| Over::Session(reason, Some(reason.into())))
+            }
+            (Phase::Probing(number) | Phase::Held(number), Message::Text(text)) => self.step(number, text.as_str()),
+            _ => Some(Over::Upgrade),
+        }
+    }
+
+    /// One packet of an upgrade.
+    fn step(&mut self, number: u32, packet: &str) -> Option<Over> {
+        let step = self.session.engine().handle_probe(number, packet);
+        match step {
+            ProbeStep::Answer => self.channel.writing().push_back(Frame::text("3probe")),
+            ProbeStep::Hold => self.phase = Phase::Held(number),
+            ProbeStep::Done => {
+                self.phase = Phase::Open;
+                self.shared.metrics.upgraded();
+            }
+            ProbeStep::Abort => return Some(Over::Upgrade),
+        }
+        // A parked GET gets its noop; the keeper of the deadlines leaves when we are done.
+        self.session.outbox().wake_all();
+        None
+    }
+
+    fn over(&self, end: End) -> Over {
+        if self.phase != Phase::Open {
+            return Over::Upgrade;
+        }
+        let code = match end {
+            End::Fault(code) => Some(code),
+            End::Closed | End::Lost => None,
+        };
+        Over::Session(end.reason(), code)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        loop {
+            if self.channel.is_flushed() {
+                match self.refill(cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(over)) => return Poll::Ready(over),
+                    Poll::Pending => return Poll::Pending,
+                }
+            } else {
+                // While the kernel takes nothing, a close must still be noticed.
+                self.session.outbox().sleep_in(Slot::Stream, cx.waker());
+                if let Some(reason) = self.session.outbox().close_reason()
+                    && (reason == CloseReason::SlowConsumer || self.session.engine().is_closed())
+                {
+                    return Poll::Ready(Over::Session(reason, Some(reason.into())));
+                }
+            }
+            match self.channel.poll_flush(cx) {
+                Poll::Ready(Ok(bytes)) => self.shared.metrics.bytes_out(Transport::WebSocket, bytes),
+                Poll::Ready(Err(_)) if self.phase != Phase::Open => return Poll::Ready(Over::Upgrade),
+                Poll::Ready(Err(_)) => return Poll::Ready(Over::Session(CloseReason::TransportError, None)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes what is queued, once the session is here.
+    fn refill(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        if self.phase != Phase::Open {
+            self.session.outbox().sleep_in(Slot::Stream, cx.waker());
+            let (Phase::Probing(number) | Phase::Held(number)) = self.phase else { return Poll::Pending };
+            let goes_on = self.session.engine().is_upgrading(number);
+            return if goes_on { Poll::Pending } else { Poll::Ready(Err(Over::Upgrade)) };
+        }
+        match self.session.outbox().poll_take(Slot::Stream, cx.waker(), self.channel.writing()) {
+            Poll::Ready(Ok(())) => {
+                let packets = self.channel.writing().len() as u64;
+                self.shared.metrics.packets_out(Transport::WebSocket, packets);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(reason)) => Poll::Ready(Err(Over::Session(reason, Some(reason.into())))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        loop {
+            // `None`: closed, which the outbox says as well.
+            let Some(deadline) = self.session.next_deadline() else { return Poll::Pending };
+            // A timer that is set for earlier is left alone: moving it at every pong would cost more than one vain wake-up.
+            if self.armed.is_none_or(|armed| deadline < armed) {
+                self.armed = Some(deadline);
+                self.timer.set_at(deadline);
+            }
+            match Pin::new(&mut self.timer).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(_) => {
+                    self.armed = None;
+                    self.session.handle_timeout(Instant::now());
+                    // A ping may wait now, or the session may be over.
+                    if let Poll::Ready(over) = self.poll_write(cx) {
+                        return Poll::Ready(over);
+                    }
+                }
+            }
+        }
+    }
+}

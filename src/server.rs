@@ -1,0 +1,241 @@
+//! Builds the parts and puts them together; start, and graceful stop.
+
+use std::{
+    future::{self, Future},
+    io,
+    net::{SocketAddr, TcpListener},
+    panic,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use smol::{Async, Executor, Timer};
+
+use crate::{
+    api::{self, Pages},
+    chat::Chat,
+    config::{Config, Environment},
+    engine,
+    http::HeadLimits,
+    metrics::Metrics,
+    net::{self, Settings, Shared, SocketIo, WebSocketMode},
+    socket::{self, Namespaces},
+    types::{CloseReason, DrainNotice},
+};
+
+/// A server that has its addresses and does not serve yet.
+pub struct Server {
+    listener: Async<TcpListener>,
+    shared: Arc<Shared>,
+    /// The metrics' own address, if they have one.
+    metrics: Option<(Async<TcpListener>, Arc<Shared>)>,
+    config: Config,
+}
+
+/// Where Socket.IO clients look by default.
+const SOCKET_IO_PATH: &str = "/socket.io/";
+/// The largest body of a request that is not Engine.IO's.
+const MAX_BODY: usize = 64 * 1024;
+/// Descriptors that are no connections: listeners, the reactor's, logs.
+const OTHER_DESCRIPTORS: u64 = 64;
+/// How often the end of a drain is looked for.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+/// How long clients may take, after the last was closed, to read what was queued and hang up. One that polls has come
+/// back by then, if it is alive.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+impl Server {
+    /// Binds the addresses that the configuration names, and builds everything behind them.
+    ///
+    /// # Errors
+    /// An address is taken, or not ours.
+    pub fn bind(config: Config, executor: &Arc<Executor<'static>>) -> io::Result<Self> {
+        let started_at = Instant::now();
+        let metrics = Arc::new(Metrics::new(SystemTime::now()));
+        count_panics(&metrics);
+        let listener = net::bind(SocketAddr::new(config.host, config.port))?;
+
+        let offloader = Arc::clone(executor);
+        let offload = move |turns: Box<dyn FnOnce() + Send>| offloader.spawn(async move { turns() }).detach();
+        let chat = Chat::new(Arc::clone(&metrics), Box::new(unix_ms), config.max_payload, offload);
+        let namespaces = Namespaces::builder()
+            .limits(socket::Limits {
+                connect_timeout: config.connect_timeout,
+                max_attachment_bytes: config.max_payload * 10,
+                ..socket::Limits::default()
+            })
+            .namespace("/", |namespace| chat.register(namespace))
+            .build();
+        let draining_chat = Arc::clone(&chat);
+        let app = SocketIo::new(namespaces, move |socket, notice| draining_chat.announce_drain(socket, notice));
+
+        let options = api::Options {
+            index: config.environment == Environment::Development,
+            metrics: config.metrics_addr.is_none(),
+            service: true,
+        };
+        let pages = |options| Pages::new(Arc::clone(&chat), Arc::clone(&metrics), started_at, options);
+        let make_shared = |settings, app, pages| {
+            Arc::new(Shared::new(settings, Arc::clone(&metrics), Arc::clone(executor), app, Box::new(pages)))
+        };
+        let settings = settings(&config, raise_descriptor_limit());
+        let shared = make_shared(settings.clone(), Box::new(app), pages(options));
+        let metrics = match config.metrics_addr {
+            None => None,
+            Some(address) => {
+                let listener = net::bind(address)?;
+                let options = api::Options { index: false, metrics: true, service: false };
+                let settings = Settings { path: None, ..settings };
+                // The pages show the main server's numbers; nothing here opens a session.
+                let pages = MetricsPages { main: Arc::clone(&shared), pages: pages(options) };
+                let app = SocketIo::new(Namespaces::builder().build(), |_, _| {});
+                let shared = Shared::new(
+                    settings,
+                    Arc::new(Metrics::new(SystemTime::now())),
+                    Arc::clone(executor),
+                    Box::new(app),
+                    Box::new(pages),
+                );
+                Some((listener, Arc::new(shared)))
+            }
+        };
+        Ok(Self { listener, shared, metrics, config })
+    }
+
+    /// The address that clients connect to.
+    ///
+    /// # Errors
+    /// The operating system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.get_ref().local_addr()
+    }
+
+    /// Serves until `stop` is ready, then drains.
+    pub async fn run(self, stop: impl Future) {
+        let Self { listener, shared, metrics, config } = self;
+        let executor = Arc::clone(&shared.executor());
+        let serving = executor.spawn(net::serve(listener, Arc::clone(&shared)));
+        let serving_metrics = metrics.map(|(listener, shared)| executor.spawn(net::serve(listener, shared)));
+        stop.await;
+        drain(&shared, &config).await;
+        drop((serving, serving_metrics));
+    }
+}
+
+/// The metrics on their own address.
+struct MetricsPages {
+    main: Arc<Shared>,
+    pages: Pages,
+}
+
+impl net::Pages for MetricsPages {
+    fn respond<'a>(
+        &'a self,
+        _own: &'a Shared,
+        request: net::Request<'a>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = crate::http::Response> + Send + 'a>> {
+        self.pages.respond(&self.main, request)
+    }
+}
+
+/// Runs `main` on this thread, and the executor on as many threads as the configuration says, this one included.
+pub fn block_on<T>(executor: &Arc<Executor<'static>>, worker_threads: usize, main: impl Future<Output = T>) -> T {
+    for number in 1..worker_threads {
+        let executor = Arc::clone(executor);
+        let spawned = thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || smol::block_on(executor.run(future::pending::<()>())));
+        if let Err(error) = spawned {
+            log::warn!("cannot start worker thread {number}, going on with fewer: {error}");
+        }
+    }
+    smol::block_on(executor.run(main))
+}
+
+fn settings(config: &Config, descriptors: Option<u64>) -> Settings {
+    // Accepting more than there are descriptors would make the kernel refuse them, and us our own files.
+    let affordable = descriptors.map(|limit| limit.saturating_sub(OTHER_DESCRIPTORS) as usize);
+    let max_connections = match (config.max_connections.map(usize::from), affordable) {
+        (Some(limit), Some(affordable)) => Some(limit.min(affordable)),
+        (limit, affordable) => limit.or(affordable),
+    };
+    Settings {
+        path: Some(SOCKET_IO_PATH.into()),
+        websocket: WebSocketMode::Engine,
+        engine: engine::Settings {
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            upgrade_timeout: config.upgrade_timeout,
+            max_payload: config.max_payload,
+        },
+        outbox_max_bytes: config.outbox_max_bytes,
+        head: HeadLimits { max_bytes: config.head_max_bytes, max_headers: config.head_max_headers },
+        head_timeout: config.head_timeout,
+        body_timeout: config.body_timeout,
+        keep_alive_timeout: config.keep_alive_timeout,
+        max_body: MAX_BODY,
+        max_connections,
+        cors: config.cors.clone(),
+    }
+}
+
+/// Tells every client when to come back, closes them in that order, and waits until they are gone.
+async fn drain(shared: &Shared, config: &Config) {
+    let started_at = Instant::now();
+    let deadline = started_at + config.drain_timeout;
+    shared.start_draining();
+    let sessions = shared.sessions();
+    let count = sessions.len() as u32;
+    log::info!("draining {count} sessions");
+    let mut closing = Vec::with_capacity(sessions.len());
+    for (index, session) in sessions.into_iter().enumerate() {
+        // In the middle of its own slot: a single client neither waits for the whole time nor is cut off at once.
+        let after = config.drain_spread * (2 * index as u32 + 1) / (2 * count.max(1));
+        session.peer().announce_drain(DrainNotice {
+            reconnect_after_ms: after.as_millis() as u64,
+            deadline_ms: config.drain_spread.as_millis() as u64,
+        });
+        closing.push((started_at + after, session));
+    }
+    for (at, session) in closing {
+        if at > Instant::now() {
+            Timer::at(at.min(deadline)).await;
+        }
+        session.request_close(CloseReason::Draining);
+    }
+    let goodbye = deadline.min(Instant::now() + GOODBYE);
+    while (shared.session_count() > 0 || shared.connection_count() > 0) && Instant::now() < goodbye {
+        Timer::after(DRAIN_TICK).await;
+    }
+    log::info!("drained in {} ms, {} sessions left", started_at.elapsed().as_millis(), shared.session_count());
+}
+
+/// Lets the process have as many descriptors as it may, and returns how many those are.
+fn raise_descriptor_limit() -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current == maximum {
+        return current;
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => maximum,
+        Err(_) => current,
+    }
+}
+
+/// Counts panics and logs where they happened, without what they said about data.
+fn count_panics(metrics: &Arc<Metrics>) {
+    let metrics = Arc::clone(metrics);
+    panic::set_hook(Box::new(move |panic| {
+        metrics.panicked();
+        match panic.location() {
+            Some(place) => log::error!("panic at {place}"),
+            None => log::error!("panic"),
+        }
+    }));
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,149 @@
+// Starts the binaries under test, each on a free port of the loopback, and ends them by their own pid.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once as happens } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { createServer, connect } from 'node:net';
+
+import { eventually, within } from './wait.mjs';
+import { Metrics } from './metrics.mjs';
+import { request } from './http.mjs';
+
+const API = '/api/v1/chat';
+
+/** What a test's server runs with unless the test says otherwise: no limit that a burst of tests would hit. */
+const TEST_SETTINGS = {
+  RATE_LIMITS: 'off',
+  MAX_CONNECTIONS_PER_IP: '0',
+  LOG_LEVEL: 'warn',
+  DRAIN_SPREAD: '500ms',
+};
+
+export async function freePort() {
+  const listener = createServer().listen(0, '127.0.0.1');
+  await happens(listener, 'listening');
+  const { port } = listener.address();
+  listener.close();
+  await happens(listener, 'close');
+  return port;
+}
+
+function binary(variable) {
+  const path = process.env[variable];
+  assert.ok(path, `${variable} names no binary to test`);
+  return path;
+}
+
+class Server {
+  constructor(path, args, env, port) {
+    this.port = port;
+    this.url = `http://127.0.0.1:${port}`;
+    this.log = '';
+    // Only these variables: the service must not see a developer's own REDIS_URL or SECRET_KEY.
+    this.child = spawn(path, args, { env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text) => (this.log = (this.log + text).slice(-20_000)));
+    }
+    this.exited = new Promise((resolve) => {
+      this.child.once('exit', (code, signal) => {
+        this.ended = { code, signal };
+        resolve(this.ended);
+      });
+      this.child.once('error', (error) => {
+        this.ended = { error };
+        resolve(this.ended);
+      });
+    });
+    this.reap = () => this.child.kill('SIGKILL');
+    process.once('exit', this.reap);
+  }
+
+  get pid() {
+    return this.child.pid;
+  }
+
+  async ready(check) {
+    await Promise.race([
+      eventually(check),
+      this.exited.then((ended) => {
+        throw new Error(`the server ended at its start: ${JSON.stringify(ended)}\n${this.log}`);
+      }),
+    ]);
+    return this;
+  }
+
+  signal(name) {
+    this.child.kill(name);
+  }
+
+  /** Ends the process whatever it does; for tests that ended it themselves there is nothing left to do. */
+  async kill() {
+    if (!this.ended) this.child.kill('SIGKILL');
+    await within(this.exited, 'the end of the server');
+    process.removeListener('exit', this.reap);
+  }
+
+  /** Resident memory in bytes, as the kernel counts it. */
+  residentBytes() {
+    return Number(readFileSync(`/proc/${this.pid}/statm`, 'utf8').split(' ')[1]) * 4096;
+  }
+}
+
+class Service extends Server {
+  get(path, options) {
+    return request(this.url + path, options);
+  }
+
+  async metrics() {
+    const { status, text } = await this.get(`${API}/metrics`);
+    assert.equal(status, 200);
+    return new Metrics(text);
+  }
+
+  health() {
+    return this.get(`${API}/health`);
+  }
+
+  /** The end of a test file: the server must have lived through it, without a panic. */
+  async stop() {
+    try {
+      assert.equal(this.ended, undefined, `the server ended by itself: ${JSON.stringify(this.ended)}\n${this.log}`);
+      assert.equal((await this.metrics()).panics(), 0, this.log);
+    } finally {
+      await this.kill();
+    }
+  }
+}
+
+/** The chat service, answering its health check. */
+export async function startService(settings = {}, port = undefined) {
+  port ??= await freePort();
+  const env = { ...TEST_SETTINGS, PORT: String(port), ...settings };
+  const service = new Service(binary('CHAT_SERVICE_BIN'), [], env, port);
+  return service.ready(async () => assert.equal((await service.health()).status, 200));
+}
+
+/** What the conformance server announces in every handshake. */
+export const PING_INTERVAL_MS = 300;
+export const PING_TIMEOUT_MS = 200;
+export const MAX_PAYLOAD = 1_000_000;
+
+/** The conformance server in one of its modes: `engineio` (echoes every message) or `socketio`. */
+export async function startConformance(mode, ...flags) {
+  const port = await freePort();
+  const args = ['--mode', mode, '--port', port, '--ping-interval-ms', PING_INTERVAL_MS];
+  args.push('--ping-timeout-ms', PING_TIMEOUT_MS, '--max-payload', MAX_PAYLOAD, ...flags);
+  const server = new Server(binary('CONFORMANCE_BIN'), args.map(String), {}, port);
+  server.stop = async () => {
+    const { ended, log } = server;
+    await server.kill();
+    assert.equal(ended, undefined, `the server ended by itself: ${JSON.stringify(ended)}\n${log}`);
+  };
+  return server.ready(
+    () =>
+      new Promise((resolve, reject) => {
+        const probe = connect(port, '127.0.0.1', () => resolve(probe.destroy()));
+        probe.once('error', reject);
+      }),
+  );
+}
