@@ -44,8 +44,8 @@ enum State {
     /// A WebSocket with this sid is open; the client still polls. Section "Upgrade".
     Upgrading { requests: Requests, probed: bool, deadline: Instant, noops: Noops },
     WebSocket,
-    /// Closed by the server while no GET was parked: the next one is told, if it comes in time.
-    Closing { until: Instant },
+    /// Closed while no GET was parked: the next one is told, if it comes in time.
+    Closing { until: Instant, by_client: bool },
     /// A GET that is still parked gets a close packet, or a noop if the client closed by itself.
     Closed { by_client: bool },
 }
@@ -127,6 +127,8 @@ const NOOP_PAUSE: Duration = Duration::from_millis(50);
 const NOOPS_AT_ONCE: u8 = 16;
 /// How long a closed session waits for the GET that is told so. The reference's number.
 const CLOSE_LINGER: Duration = Duration::from_secs(30);
+/// How long a session that its client closed waits for a GET that was on its way.
+const LAST_GET_LINGER: Duration = Duration::from_secs(1);
 
 const _: () = assert!(size_of::<Session>() <= 144);
 
@@ -217,9 +219,10 @@ impl Session {
                 }
             }
             State::WebSocket | State::Closed { by_client: true } => PollAnswer::Noop,
-            State::Closing { .. } => {
-                self.state = State::Closed { by_client: false };
-                PollAnswer::Close
+            State::Closing { by_client, .. } => {
+                let by_client = *by_client;
+                self.state = State::Closed { by_client };
+                if by_client { PollAnswer::Noop } else { PollAnswer::Close }
             }
             State::Closed { by_client: false } => PollAnswer::Close,
         };
@@ -333,15 +336,21 @@ impl Session {
 
     /// Ends the session. True at the first call.
     ///
-    /// If the server closes a session that polls, and no GET is parked, it lingers so that the next GET can be told.
+    /// If a session that polls is closed in order, and no GET is parked, it lingers so that the next GET can be told. A
+    /// client that closes by itself may have sent its last GET at the same time as its close packet.
     pub fn close(&mut self, reason: CloseReason, now: Instant) -> bool {
         if self.is_closed() {
             return false;
         }
-        let tells_later = matches!(reason, CloseReason::ServerClose | CloseReason::Draining | CloseReason::SlowConsumer);
-        self.state = match self.requests() {
-            Some(requests) if tells_later && !requests.get => State::Closing { until: now + CLOSE_LINGER },
-            _ => State::Closed { by_client: reason == CloseReason::TransportClose },
+        let by_client = reason == CloseReason::TransportClose;
+        let linger = match reason {
+            CloseReason::ServerClose | CloseReason::Draining | CloseReason::SlowConsumer => Some(CLOSE_LINGER),
+            CloseReason::TransportClose => Some(LAST_GET_LINGER),
+            _ => None,
+        };
+        self.state = match (self.requests(), linger) {
+            (Some(requests), Some(linger)) if !requests.get => State::Closing { until: now + linger, by_client },
+            _ => State::Closed { by_client },
         };
         true
     }
@@ -352,8 +361,8 @@ impl Session {
     /// parked the ping waits in the outbox, and the time runs all the same.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Due> {
         match self.state {
-            State::Closing { until } if until <= now => {
-                self.state = State::Closed { by_client: false };
+            State::Closing { until, by_client } if until <= now => {
+                self.state = State::Closed { by_client };
                 return Some(Due::LingerOver);
             }
             State::Closing { .. } | State::Closed { .. } => return None,
@@ -385,7 +394,7 @@ impl Session {
         match self.state {
             State::Polling(_) | State::WebSocket => Some(heartbeat),
             State::Upgrading { deadline, .. } => Some(heartbeat.min(deadline)),
-            State::Closing { until } => Some(until),
+            State::Closing { until, .. } => Some(until),
             State::Closed { .. } => None,
         }
     }
@@ -632,6 +641,15 @@ mod tests {
         assert_eq!(session.begin_post(), Err(Refusal::UnknownSession));
         assert_eq!(session.begin_poll(), Ok(()));
         assert_eq!(session.poll_answer(true, now), PollAnswer::Close);
+        assert_eq!(session.begin_poll(), Err(Refusal::UnknownSession));
+    }
+
+    #[test]
+    fn a_get_that_crosses_the_clients_close_packet_gets_its_noop() {
+        let (mut session, now) = polling();
+        assert!(session.close(CloseReason::TransportClose, now));
+        assert_eq!(session.begin_poll(), Ok(()));
+        assert_eq!(session.poll_answer(false, now), PollAnswer::Noop);
         assert_eq!(session.begin_poll(), Err(Refusal::UnknownSession));
     }
 

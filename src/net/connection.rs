@@ -17,7 +17,7 @@ use crate::{
     metrics::Refusal,
     net::{
         Request,
-        channel::{Channel, drain},
+        channel::{Channel, CloseCode, drain},
         echo,
         io::poll_read,
         listener::Admission,
@@ -60,6 +60,8 @@ pub(super) struct Upgrade {
 pub(super) enum UpgradeKind {
     /// A session, and the number of its upgrade unless it begins here.
     Session(Arc<Session>, Option<u32>),
+    /// To be closed at once: the session is not to be had.
+    Refused,
     Echo,
 }
 
@@ -312,7 +314,7 @@ impl Connection {
     async fn upgrade(self, upgrade: Upgrade) {
         let Self { stream, input, shared, admission, .. } = self;
         let max_message = match upgrade.kind {
-            UpgradeKind::Session(..) => shared.settings.engine.max_payload,
+            UpgradeKind::Session(..) | UpgradeKind::Refused => shared.settings.engine.max_payload,
             UpgradeKind::Echo => shared.settings.max_body,
         };
         let mut channel = Channel::new(stream, input, max_message).await;
@@ -322,6 +324,7 @@ impl Connection {
             UpgradeKind::Session(session, number) => {
                 executor.spawn(stream::run(channel, session, shared, number, admission)).detach();
             }
+            UpgradeKind::Refused => channel.close(Some(CloseCode::Policy)).await,
             UpgradeKind::Echo => executor.spawn(echo::run(channel, admission)).detach(),
         }
     }

@@ -121,7 +121,11 @@ impl Connection {
                 session.outbox().wake_all();
                 Outcome::upgrade(&accept, UpgradeKind::Session(session, Some(number)))
             }
-            Err(refusal) => self.refuse_upgrade(refusal, body),
+            // Opened and closed at once, as the reference does it: clients take an HTTP error for a fault of the network.
+            Err(refusal) => {
+                self.count(refusal);
+                Outcome::upgrade(&accept, UpgradeKind::Refused)
+            }
         }
     }
 
@@ -197,7 +201,7 @@ impl Connection {
             _ if packets.is_empty() => b"6",
             _ => b"",
         };
-        if answer == PollAnswer::Close {
+        if session.engine().is_closed() {
             session.forget();
         }
         if !packets.is_empty() && !last.is_empty() {

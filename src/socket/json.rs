@@ -50,6 +50,14 @@ fn lexemes(text: &str) -> Lexemes<'_> {
 /// The offset behind the closing quote of the string whose content begins at `at`.
 fn string_end(bytes: &[u8], mut at: usize) -> usize {
     loop {
+        // Most of a packet is the inside of strings: eight bytes a step there, while none of them is of interest.
+        while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+            let eight = u64::from_le_bytes(*eight);
+            if has_byte(eight, b'"') || has_byte(eight, b'\\') {
+                break;
+            }
+            at += 8;
+        }
         match bytes.get(at) {
             None => return bytes.len(),
             Some(b'"') => return at + 1,
@@ -59,47 +67,116 @@ fn string_end(bytes: &[u8], mut at: usize) -> usize {
     }
 }
 
+/// Whether one of the eight bytes is `byte`: the usual trick, in which the subtraction borrows into the top bit of a
+/// byte that became zero.
+fn has_byte(eight: u64, byte: u8) -> bool {
+    const LOW_BITS: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let zero_where_equal = eight ^ u64::from_ne_bytes([byte; 8]);
+    zero_where_equal.wrapping_sub(LOW_BITS) & !zero_where_equal & HIGH_BITS != 0
+}
+
 fn scalar_end(bytes: &[u8], mut at: usize) -> usize {
-    while bytes.get(at).is_some_and(|byte| !is_whitespace(*byte) && !b",:[]{}\"".contains(byte)) {
+    while bytes.get(at).is_some_and(|byte| !is_whitespace(*byte) && !is_structural(*byte)) {
         at += 1;
     }
     at
+}
+
+fn is_structural(byte: u8) -> bool {
+    matches!(byte, b',' | b':' | b'[' | b']' | b'{' | b'}' | b'"')
 }
 
 fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-/// `text` without the whitespace that JSON allows around a value.
-pub(super) fn trim(text: &str) -> &str {
-    text.trim_matches([' ', '\t', '\n', '\r'])
+/// `text` without the whitespace that JSON allows around a value. (A form feed, which this drops too, it allows nowhere.)
+fn trim(text: &str) -> &str {
+    text.trim_ascii()
+}
+
+/// The brackets, commas and colons outside of strings, each with its offset.
+fn marks(text: &str) -> impl Iterator<Item = (usize, u8)> {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let offset = at;
+            match *bytes.get(at)? {
+                b'"' => at = string_end(bytes, at + 1),
+                byte => {
+                    at += 1;
+                    if is_structural(byte) {
+                        return Some((offset, byte));
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// Whether brackets are nested at most `max` deep.
 pub(super) fn is_within_depth(text: &str, max: usize) -> bool {
     let mut depth = 0_usize;
-    for (token, ..) in lexemes(text) {
-        match token {
-            Token::Open if depth >= max => return false,
-            Token::Open => depth += 1,
-            Token::Close => depth = depth.saturating_sub(1),
+    for (_, mark) in marks(text) {
+        match mark {
+            b'[' | b'{' if depth >= max => return false,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
     true
 }
 
+/// An array, cut where a packet has need of it. All parts are trimmed, and empty if there is no such value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Cuts<'a> {
+    /// All values, without the array's brackets.
+    pub(super) all: &'a str,
+    pub(super) first: &'a str,
+    /// All values but the first.
+    pub(super) behind_first: &'a str,
+    pub(super) second: &'a str,
+}
+
+/// Cuts an array, or finds it nested more than `max` deep. In one walk, because every event comes through here.
+pub(super) fn cut_array(array: &str, max: usize) -> Option<Cuts<'_>> {
+    let end = array.len().saturating_sub(1);
+    let (mut first_end, mut second_end) = (None, None);
+    let mut depth = 0_usize;
+    for (offset, mark) in marks(array) {
+        match mark {
+            b'[' | b'{' if depth >= max => return None,
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' if depth == 1 && first_end.is_none() => first_end = Some(offset),
+            b',' if depth == 1 && second_end.is_none() => second_end = Some(offset),
+            _ => {}
+        }
+    }
+    let part = |from: usize, to: usize| trim(array.get(from..to).unwrap_or(""));
+    let behind_first = first_end.map_or(end, |comma| comma + 1);
+    Some(Cuts {
+        all: part(1, end),
+        first: part(1, first_end.unwrap_or(end)),
+        behind_first: part(behind_first, end),
+        second: part(behind_first, second_end.unwrap_or(end)),
+    })
+}
+
 /// Cuts a list of values (an array's text without its brackets) behind the first: that value, and what follows the
 /// comma, if there is one.
 pub(super) fn split_first(list: &str) -> (&str, Option<&str>) {
     let mut depth = 0_usize;
-    for (token, offset, _) in lexemes(list) {
-        match token {
-            Token::Open => depth += 1,
-            Token::Close => depth = depth.saturating_sub(1),
-            Token::Comma if depth == 0 => {
+    for (offset, mark) in marks(list) {
+        match mark {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' if depth == 0 => {
                 let (first, rest) = list.split_at_checked(offset).unwrap_or((list, ""));
-                return (trim(first), Some(rest.strip_prefix(',').unwrap_or(rest)));
+                return (trim(first), rest.strip_prefix(','));
             }
             _ => {}
         }
@@ -225,7 +302,22 @@ mod tests {
             assert!(lexemes(text).count() <= text.len(), "{text:?}");
             split_first(text);
             is_within_depth(text, 2);
+            cut_array(text, 2);
             are_placeholders_valid(text, 1);
+        }
+    }
+
+    #[test]
+    fn strings_end_at_their_quote_wherever_it_stands() {
+        for length in 0..40 {
+            for fill in ["a", "\u{80}", "\u{10ffff}", "!", "#", "[", "]"] {
+                let string = format!("\"{}\"", fill.repeat(length));
+                assert_eq!(split_first(&format!("{string},1")), (&*string, Some("1")));
+                for escaped in 0..length {
+                    let string = format!("\"{}\\\"\\\\{}\"", fill.repeat(escaped), fill.repeat(length - escaped));
+                    assert_eq!(split_first(&format!("{string},1")), (&*string, Some("1")));
+                }
+            }
         }
     }
 
@@ -242,6 +334,30 @@ mod tests {
         for (list, first, rest) in cases {
             assert_eq!(split_first(list), (*first, *rest), "{list}");
         }
+    }
+
+    #[test]
+    fn arrays_are_cut_around_their_first_and_second_value() {
+        let cases: &[(&str, [&str; 4])] = &[
+            ("[]", ["", "", "", ""]),
+            ("[ ]", ["", "", "", ""]),
+            ("[1]", ["1", "1", "", ""]),
+            ("[ 1 , [2,3] ]", ["1 , [2,3]", "1", "[2,3]", "[2,3]"]),
+            (
+                r#"["a,]",{"b":",","c":[4,5]} ,6,7]"#,
+                [
+                    r#""a,]",{"b":",","c":[4,5]} ,6,7"#,
+                    r#""a,]""#,
+                    r#"{"b":",","c":[4,5]} ,6,7"#,
+                    r#"{"b":",","c":[4,5]}"#,
+                ],
+            ),
+        ];
+        for (array, [all, first, behind_first, second]) in cases {
+            assert_eq!(cut_array(array, 3), Some(Cuts { all, first, behind_first, second }), "{array}");
+        }
+        assert_eq!(cut_array(r#"[{"a":[1]}]"#, 2), None);
+        assert!(cut_array(r#"[{"a":[1]}]"#, 3).is_some());
     }
 
     #[test]

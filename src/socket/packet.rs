@@ -104,12 +104,13 @@ impl<'a> Packet<'a> {
             DISCONNECT if rest.is_empty() => PacketKind::Disconnect,
             CONNECT_ERROR => PacketKind::ConnectError,
             EVENT | BINARY_EVENT => {
-                let (ack_id, list) = parse_array(packet_type, rest, attachments, limits)?;
-                parse_event(packet_type, ack_id, list, attachments.unwrap_or(0), limits)?
+                let (ack_id, array) = parse_array(packet_type, rest, attachments, limits)?;
+                parse_event(packet_type, ack_id, array, attachments.unwrap_or(0), limits)?
             }
             ACK | BINARY_ACK => {
-                let (id, list) = parse_array(packet_type, rest, attachments, limits)?;
-                PacketKind::Ack { id, args: Args(list), attachments: attachments.unwrap_or(0) }
+                let (id, array) = parse_array(packet_type, rest, attachments, limits)?;
+                let args = Args { text: array.all, first: array.first };
+                PacketKind::Ack { id, args, attachments: attachments.unwrap_or(0) }
             }
             _ => return Err(ProtocolError::InvalidPayload { packet_type }),
         };
@@ -157,17 +158,20 @@ fn parse_connect<'a>(payload: &'a str, limits: &PacketLimits) -> Result<PacketKi
     if !payload.starts_with('{') {
         return Err(ProtocolError::InvalidPayload { packet_type: CONNECT });
     }
-    let payload = parse_json(payload, limits.max_depth, limits)?;
+    let payload = parse_json(payload)?;
+    if !json::is_within_depth(payload.get(), limits.max_depth) {
+        return Err(ProtocolError::TooDeep { max: limits.max_depth });
+    }
     Ok(PacketKind::Connect { payload: Some(payload) })
 }
 
-/// Reads `[ack id][JSON array]`: the id, and the array without its brackets.
+/// Reads `[ack id][JSON array]`.
 fn parse_array<'a>(
     packet_type: u8,
     text: &'a str,
     attachments: Option<usize>,
     limits: &PacketLimits,
-) -> Result<(Option<u64>, &'a str), ProtocolError> {
+) -> Result<(Option<u64>, json::Cuts<'a>), ProtocolError> {
     let (digits, payload) = split_digits(text);
     let id = match digits {
         "" => None,
@@ -176,37 +180,33 @@ fn parse_array<'a>(
     if !payload.starts_with('[') {
         return Err(ProtocolError::InvalidPayload { packet_type });
     }
+    let array = parse_json(payload)?.get();
     // The array around the arguments does not count.
-    let array = parse_json(payload, limits.max_depth.saturating_add(1), limits)?.get();
+    let max_depth = limits.max_depth.saturating_add(1);
+    let cuts = json::cut_array(array, max_depth).ok_or(ProtocolError::TooDeep { max: limits.max_depth })?;
     if let Some(attachments) = attachments
         && !json::are_placeholders_valid(array, attachments)
     {
         return Err(ProtocolError::BadPlaceholder { attachments });
     }
-    let list = array.strip_prefix('[').and_then(|list| list.strip_suffix(']')).unwrap_or("");
-    Ok((id, json::trim(list)))
+    Ok((id, cuts))
 }
 
 /// Checks the whole text. It stays raw, because a value would change numbers, order, duplicate keys and escapes, and
 /// because JavaScript writes lone surrogates (`"\ud800"`), which no Rust string can hold.
-fn parse_json<'a>(text: &'a str, max_depth: usize, limits: &PacketLimits) -> Result<&'a RawValue, ProtocolError> {
+fn parse_json(text: &str) -> Result<&RawValue, ProtocolError> {
     // serde_json skips over a value without recursion, so the depth needs no check before.
-    let value: &RawValue = serde_json::from_str(text).map_err(|_| ProtocolError::InvalidJson)?;
-    if json::is_within_depth(value.get(), max_depth) {
-        Ok(value)
-    } else {
-        Err(ProtocolError::TooDeep { max: limits.max_depth })
-    }
+    serde_json::from_str(text).map_err(|_| ProtocolError::InvalidJson)
 }
 
 fn parse_event<'a>(
     packet_type: u8,
     ack_id: Option<u64>,
-    list: &'a str,
+    array: json::Cuts<'a>,
     attachments: usize,
     limits: &PacketLimits,
 ) -> Result<PacketKind<'a>, ProtocolError> {
-    let (first, rest) = json::split_first(list);
+    let first = array.first;
     let name = match first.as_bytes().first() {
         Some(b'"') => parse_name(first).ok_or(ProtocolError::InvalidPayload { packet_type })?,
         Some(b'-' | b'0'..=b'9') => Cow::Borrowed(first),
@@ -219,7 +219,7 @@ fn parse_event<'a>(
     if name.len() > max && name.chars().count() > max {
         return Err(ProtocolError::EventNameTooLong { max });
     }
-    let args = Args(json::trim(rest.unwrap_or("")));
+    let args = Args { text: array.behind_first, first: array.second };
     Ok(PacketKind::Event { name, args, ack_id, attachments })
 }
 
@@ -241,7 +241,11 @@ pub fn is_reserved_event(name: &str) -> bool {
 
 /// The arguments of an event or ack: JSON values with commas between them, as the client wrote them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Args<'a>(&'a str);
+pub struct Args<'a> {
+    text: &'a str,
+    /// The first value's text, or nothing. Found while reading the packet, since most events have one argument.
+    first: &'a str,
+}
 
 impl<'a> Args<'a> {
     /// All of them, without brackets; empty if there are none. What [`Socket::emit_raw`] and
@@ -250,17 +254,17 @@ impl<'a> Args<'a> {
     /// [`Socket::emit_raw`]: crate::socket::Socket::emit_raw
     /// [`Ack::send`]: crate::socket::Ack::send
     pub fn as_str(self) -> &'a str {
-        self.0
+        self.text
     }
 
     /// Whether there are none.
     pub fn is_empty(self) -> bool {
-        self.0.is_empty()
+        self.text.is_empty()
     }
 
     /// The first one's text, ready for `serde_json::from_str`.
     pub fn first_str(self) -> Option<&'a str> {
-        self.texts().next()
+        (!self.first.is_empty()).then_some(self.first)
     }
 
     /// The first one.
@@ -275,7 +279,7 @@ impl<'a> Args<'a> {
     }
 
     fn texts(self) -> impl Iterator<Item = &'a str> {
-        let mut rest = (!self.is_empty()).then_some(self.0);
+        let mut rest = (!self.is_empty()).then_some(self.text);
         std::iter::from_fn(move || {
             let (first, behind) = json::split_first(rest?);
             rest = behind;
