@@ -20,13 +20,16 @@ use async_tungstenite::{
     },
 };
 use smol::{
-    Async, Timer,
+    Async,
     future::FutureExt as _,
     stream::Stream as _,
 };
 
 use crate::{
-    net::io::{Io, poll_read},
+    net::{
+        io::{Io, poll_read},
+        timers::Timers,
+    },
     outbox::Frame,
     types::CloseReason,
 };
@@ -178,7 +181,7 @@ impl Channel {
 
     /// Writes what is left and, with a code, a close frame, then waits a moment for the client to hang up: closing at once
     /// could make the kernel throw the close frame away.
-    pub(super) async fn close(mut self, code: Option<CloseCode>) {
+    pub(super) async fn close(&mut self, code: Option<CloseCode>, timers: &Timers) {
         if let Some(code) = code {
             let [high, low] = (code as u16).to_be_bytes();
             self.writing.push_back(Frame::raw(&[0x88, 2, high, low]));
@@ -191,10 +194,7 @@ impl Channel {
             }
             drain(self.websocket.get_ref().stream()).await;
         };
-        let late = async {
-            Timer::after(LINGER).await;
-        };
-        orderly.or(late).await;
+        orderly.or(timers.after(LINGER)).await;
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::{Async, Timer, future::FutureExt as _, io::AsyncWriteExt as _};
+use smol::{Async, future::FutureExt as _, io::AsyncWriteExt as _};
 
 use crate::{
     http::{self, Accept, BodyDecoder, CONTINUE, Cors, Encoding, Framing, Head, HttpError, Response, Version},
@@ -221,9 +221,11 @@ impl Connection {
     }
 
     async fn read_more(&mut self, deadline: Instant, cancelled: impl Fn(&Context<'_>) -> bool) -> Read {
+        let timers = self.shared.timers.clone();
         let read = poll_fn(|cx| if cancelled(cx) { Poll::Ready(Read::Cancelled) } else { self.poll_read_more(cx) });
+        let late = timers.at(deadline);
         let late = async {
-            Timer::at(deadline).await;
+            late.await;
             Read::Late
         };
         read.or(late).await
@@ -296,7 +298,7 @@ impl Connection {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut stream = &self.stream;
         let late = async {
-            Timer::after(ANSWER_TIMEOUT).await;
+            self.shared.timers.after(ANSWER_TIMEOUT).await;
             Err(io::ErrorKind::TimedOut.into())
         };
         stream.write_all(bytes).or(late).await
@@ -304,10 +306,7 @@ impl Connection {
 
     /// Closes in order: the client may still be sending, and a reset would take our answer from it.
     async fn hang_up(self) {
-        let late = async {
-            Timer::after(LINGER).await;
-        };
-        drain(&self.stream).or(late).await;
+        drain(&self.stream).or(self.shared.timers.after(LINGER)).await;
     }
 
     /// Hands the connection over to a task of its own, so that nothing of the HTTP phase stays in memory.
@@ -322,10 +321,10 @@ impl Connection {
         let executor = Arc::clone(&shared.executor);
         match upgrade.kind {
             UpgradeKind::Session(session, number) => {
-                executor.spawn(stream::run(channel, session, shared, number, admission)).detach();
+                executor.spawn(stream::serve(channel, session, shared, number, admission)).detach();
             }
-            UpgradeKind::Refused => channel.close(Some(CloseCode::Policy)).await,
-            UpgradeKind::Echo => executor.spawn(echo::run(channel, admission)).detach(),
+            UpgradeKind::Refused => channel.close(Some(CloseCode::Policy), &shared.timers).await,
+            UpgradeKind::Echo => executor.spawn(echo::run(channel, shared, admission)).detach(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! A bare WebSocket echo, on the same code as everything else: for the public RFC 6455 suites.
 
-use std::{future::poll_fn, task::Poll};
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 use async_tungstenite::tungstenite::Message;
 
@@ -8,12 +8,13 @@ use crate::{
     net::{
         channel::{Channel, CloseCode, End},
         listener::Admission,
+        shared::Shared,
     },
     outbox::Frame,
 };
 
 /// Sends every message back until the client closes. A message is read only after the one before is written.
-pub(super) async fn run(mut channel: Channel, _admission: Admission) {
+pub(super) async fn run(mut channel: Channel, shared: Arc<Shared>, _admission: Admission) {
     let code: Option<CloseCode> = loop {
         let next = poll_fn(|cx| {
             match channel.poll_flush(cx) {
@@ -40,5 +41,5 @@ pub(super) async fn run(mut channel: Channel, _admission: Admission) {
             Err(End::Closed | End::Lost) => break None,
         }
     };
-    channel.close(code).await;
+    channel.close(code, &shared.timers).await;
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::{Async, Timer};
+use smol::Async;
 
 use crate::{
     metrics::Refusal,
@@ -48,7 +48,7 @@ pub async fn serve(listener: Async<TcpListener>, shared: Arc<Shared>) {
                     log::warn!("cannot accept connections: {error}");
                     log_at = Instant::now() + Duration::from_secs(10);
                 }
-                Timer::after(pause).await;
+                shared.timers.after(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }

@@ -22,6 +22,7 @@ mod session;
 mod shared;
 mod socketio;
 mod stream;
+mod timers;
 
 pub use app::{Application, Pages, Peer, Request};
 pub use listener::{bind, serve};

@@ -9,8 +9,6 @@ use std::{
     time::Instant,
 };
 
-use smol::Timer;
-
 use crate::{
     engine::{self, Intent, PollAnswer, payload},
     http::{self, Cors, Head, HttpError, Response},
@@ -156,7 +154,7 @@ impl Connection {
         if let Err((refusal, overlaps)) = begun {
             return self.refuse_overlap(&session, refusal, overlaps);
         }
-        let mut timer = Timer::never();
+        let mut timer = self.shared.timers.sleep();
         let answer = poll_fn(|cx| {
             loop {
                 session.outbox().sleep_in(Slot::Poll, cx.waker());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use smol::{Timer, future::FutureExt as _};
+use smol::future::FutureExt as _;
 
 use crate::{
     engine::{self, Due, Message, Packet, Received},
@@ -182,7 +182,7 @@ impl std::fmt::Debug for Session {
 /// Keeps the deadlines of a session that has no WebSocket. Ends with the session, or when a WebSocket takes over.
 async fn keep(session: Arc<Session>) {
     let guard = Arc::clone(&session);
-    let mut timer = Timer::never();
+    let mut timer = session.shared.timers.sleep();
     let mut armed = None;
     let kept = poll_fn(move |cx| {
         loop {
@@ -200,7 +200,7 @@ async fn keep(session: Arc<Session>) {
             }
             match Pin::new(&mut timer).poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(_) => {
+                Poll::Ready(()) => {
                     armed = None;
                     session.handle_timeout(Instant::now());
                 }

@@ -17,6 +17,7 @@ use crate::{
     net::{
         Application, Pages,
         session::Session,
+        timers::Timers,
     },
     types::SessionId,
 };
@@ -28,6 +29,7 @@ pub struct Shared {
     pub(super) executor: Arc<Executor<'static>>,
     pub(super) app: Box<dyn Application>,
     pub(super) pages: Box<dyn Pages>,
+    pub(super) timers: Timers,
     /// Sessions by id, those that wait to tell their client of the close included.
     pub(super) sessions: papaya::HashMap<SessionId, Arc<Session>>,
     /// TCP connections that are open.
@@ -83,6 +85,7 @@ impl Shared {
         Self {
             settings,
             metrics,
+            timers: Timers::new(&executor),
             executor,
             app,
             pages,

@@ -1,7 +1,7 @@
 //! A session on its WebSocket.
 
 use std::{
-    future::{Future as _, poll_fn},
+    future::{Future, poll_fn},
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_tungstenite::tungstenite::Message;
-use smol::{Timer, future::FutureExt as _};
+use smol::future::FutureExt as _;
 
 use crate::{
     engine::{Packet, ProbeStep},
@@ -19,6 +19,7 @@ use crate::{
         listener::Admission,
         session::Session,
         shared::Shared,
+        timers::Sleep,
     },
     outbox::{Frame, Slot},
     types::{CloseReason, Transport},
@@ -29,7 +30,7 @@ struct Stream {
     channel: Channel,
     session: Arc<Session>,
     shared: Arc<Shared>,
-    timer: Timer,
+    timer: Sleep,
     /// For when the timer is set. It may fire too early, never too late.
     armed: Option<Instant>,
     phase: Phase,
@@ -56,46 +57,53 @@ enum Over {
 
 /// Messages read before others get their turn on this thread.
 const MESSAGES_IN_A_ROW: usize = 64;
+/// A budget, raised knowingly: times ten thousand.
+const FUTURE_MAX_BYTES: usize = 1024;
 
-/// Runs a session on `channel` until one of them ends. `upgrade` is the number of the upgrade, if this is one.
-pub(super) async fn run(
+/// Serves a session on `channel` until one of them ends. `upgrade` is the number of the upgrade, if this is one.
+///
+/// The future is most of what an idle client costs, so everything is in it once: what runs borrows from the `Stream`.
+pub(super) fn serve(
     channel: Channel,
     session: Arc<Session>,
     shared: Arc<Shared>,
     upgrade: Option<u32>,
     admission: Admission,
-) {
+) -> impl Future<Output = ()> {
     let phase = upgrade.map_or(Phase::Open, Phase::Probing);
-    let guard = Arc::clone(&session);
-    let mut stream =
-        Stream { channel, session, shared, timer: Timer::never(), armed: None, phase, _admission: admission };
-    let ran = AssertUnwindSafe(async move {
-        let over = poll_fn(|cx| stream.poll_run(cx)).await;
+    let timer = shared.timers.sleep();
+    let mut stream = Stream { channel, session, shared, timer, armed: None, phase, _admission: admission };
+    let serving = async move {
+        if AssertUnwindSafe(stream.run()).catch_unwind().await.is_err() {
+            stream.session.end(CloseReason::InternalError);
+        }
+    };
+    debug_assert!(size_of_val(&serving) <= FUTURE_MAX_BYTES, "{} bytes", size_of_val(&serving));
+    serving
+}
+
+impl Stream {
+    async fn run(&mut self) {
+        let over = poll_fn(|cx| self.poll_run(cx)).await;
         let code = match over {
             Over::Session(reason, code) => {
-                stream.session.end(reason);
+                self.session.end(reason);
                 // What was queued before the end still goes out, if there is somebody to read it.
-                let outbox = Arc::clone(stream.session.outbox());
-                while outbox.poll_take(Slot::Stream, Waker::noop(), stream.channel.writing()) == Poll::Ready(Ok(())) {}
+                let outbox = self.session.outbox();
+                while outbox.poll_take(Slot::Stream, Waker::noop(), self.channel.writing()) == Poll::Ready(Ok(())) {}
                 code
             }
             Over::Upgrade => {
-                if let Phase::Probing(number) | Phase::Held(number) = stream.phase {
-                    stream.session.engine().abort_upgrade(number);
-                    stream.session.outbox().wake_all();
+                if let Phase::Probing(number) | Phase::Held(number) = self.phase {
+                    self.session.engine().abort_upgrade(number);
+                    self.session.outbox().wake_all();
                 }
                 Some(CloseCode::Normal)
             }
         };
-        let Stream { channel, _admission, .. } = stream;
-        channel.close(code).await;
-    });
-    if ran.catch_unwind().await.is_err() {
-        guard.end(CloseReason::InternalError);
+        self.channel.close(code, &self.shared.timers).await;
     }
-}
 
-impl Stream {
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         // In this order: answers to everything that was read leave in one write.
         if let Poll::Ready(over) = self.poll_read(cx) {
@@ -245,7 +253,7 @@ impl Stream {
             }
             match Pin::new(&mut self.timer).poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(_) => {
+                Poll::Ready(()) => {
                     self.armed = None;
                     self.session.handle_timeout(Instant::now());
                     // A ping may wait now, or the session may be over.
