@@ -54,8 +54,6 @@ impl Server {
         let started_at = Instant::now();
         let metrics = Arc::new(Metrics::new(SystemTime::now()));
         count_panics(&metrics);
-        let listener = net::bind(SocketAddr::new(config.host, config.port))?;
-
         let offloader = Arc::clone(executor);
         let offload = move |turns: Box<dyn FnOnce() + Send>| offloader.spawn(async move { turns() }).detach();
         let chat = Chat::new(Arc::clone(&metrics), Box::new(unix_ms), config.max_payload, offload);
@@ -81,6 +79,10 @@ impl Server {
         };
         let settings = settings(&config, raise_descriptor_limit());
         let shared = make_shared(settings.clone(), Box::new(app), pages(options));
+
+        // After the maps: binding starts the reactor's thread, and the first map asks the kernel for something
+        // (membarrier) that takes it 20 ms as soon as there are two threads.
+        let listener = net::bind(SocketAddr::new(config.host, config.port))?;
         let metrics = match config.metrics_addr {
             None => None,
             Some(address) => {

@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { RELEASES, TRANSPORTS, join } from '../support/clients.mjs';
 import { Polling, SEPARATOR, openSocketIo } from '../support/raw.mjs';
 import { startService } from '../support/server.mjs';
-import { ask, assertHas, once, record } from '../support/wait.mjs';
+import { ask, once, record } from '../support/wait.mjs';
 
 const VALUES = [
   ['a string', 'hello'],
@@ -124,10 +124,12 @@ describe('the limits of a message', () => {
     socket.send(`42["message",${nested(32)}]`);
     await socket.expect(`42["response",{"data":${nested(32)}}]`);
     socket.send(`427["message",${nested(33)}]`);
-    const ack = await socket.next();
-    assert.match(ack, /^437\[/);
-    assertHas(JSON.parse(ack.slice(3))[0], { ok: false });
-    assert.equal(JSON.parse(ack.slice(3))[0].error.code, 'invalid_payload');
+    // Which of the two refusals is not promised: an ack that says so, or the end of the connection.
+    const ended = await Promise.race([socket.ended, new Promise((got) => socket.ws.once('message', () => got()))]);
+    if (!ended) {
+      const ack = await socket.next();
+      assert.match(ack, /^437\[\{"ok":false,.*"invalid_payload"/);
+    }
   });
 
   test('ten attachments come back', async (t) => {

@@ -29,8 +29,6 @@ export class Metrics {
   sessions = () => this.value('chat_sessions');
   /** Rooms with at least one member. */
   rooms = () => this.value('chat_rooms');
-  /** Memberships over all rooms. */
-  members = () => this.value('chat_room_members');
   panics = () => this.value('chat_panics_total');
 
   /** Sessions that were closed for `reason`, one of the names in `CloseReason`. */

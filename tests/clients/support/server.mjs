@@ -11,6 +11,9 @@ import { request } from './http.mjs';
 
 const API = '/api/v1/chat';
 
+// The test runner ends a file that takes too long with a SIGTERM; then too its servers must go.
+process.once('SIGTERM', () => process.exit(1));
+
 /** What a test's server runs with unless the test says otherwise: no limit that a burst of tests would hit. */
 const TEST_SETTINGS = {
   RATE_LIMITS: 'off',

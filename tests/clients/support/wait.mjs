@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 
 /** Bound of every wait, in ms. Long, because the machine may be slow; reached only when something is broken. */
-export const PATIENCE_MS = Number(process.env.P ?? 15_000);
+export const PATIENCE_MS = 15_000;
 
 /** `promise`, or an error that names what was waited for. */
 export function within(promise, what, ms = PATIENCE_MS) {
