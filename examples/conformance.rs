@@ -153,7 +153,8 @@ fn register(namespace: NamespaceBuilder) -> NamespaceBuilder {
         })
         .on("emit-with-ack", |socket, event| {
             let again = socket.clone();
-            socket.emit_with_ack(event.name, event.args.as_str(), Instant::now() + ACK_TIMEOUT, move |answer| {
+            let (args, deadline) = (event.args.as_str(), Instant::now() + ACK_TIMEOUT);
+            socket.emit_binary_with_ack(event.name, args, event.attachments, deadline, move |answer| {
                 if let Ok(answer) = answer {
                     again.emit_binary("emit-with-ack", answer.args.as_str(), answer.attachments);
                 }

@@ -35,6 +35,7 @@ const PREFIX: &str = "/api/v1/chat";
 const INDEX: &[u8] = include_bytes!("pages/index.html");
 /// The page has no scripts, and its style stands in it.
 const INDEX_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
+const REQUEST_ID_MAX: usize = 128;
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,6 +135,16 @@ impl Pages {
     }
 }
 
+/// The request's own id, if it is one that may stand in a log, or a new one.
+fn request_id(given: Option<&str>) -> String {
+    match given {
+        Some(id) if (1..=REQUEST_ID_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            id.to_owned()
+        }
+        _ => format!("{:016x}", fastrand::u64(..)),
+    }
+}
+
 /// The methods that HTTP itself knows; any other is 501 and not 405.
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
 
@@ -143,6 +154,9 @@ impl net::Pages for Pages {
         shared: &'a Shared,
         request: Request<'a>,
     ) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>> {
-        Box::pin(async move { self.answer(shared, &request) })
+        Box::pin(async move {
+            let id = request_id(request.head.header_str("x-request-id"));
+            self.answer(shared, &request).with_header("X-Request-Id", id)
+        })
     }
 }

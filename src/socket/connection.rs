@@ -243,12 +243,11 @@ impl Connection {
         });
     }
 
-    /// [`Socket::emit_with_ack`].
+    /// [`Socket::emit_binary_with_ack`]. `encode` makes the event of the namespace and the ack's id.
     pub(super) fn emit_with_ack(
         &self,
         socket: &Socket,
-        name: &str,
-        args_json: &str,
+        encode: impl FnOnce(&str, u64) -> Vec<Frame>,
         deadline: Instant,
         callback: AckCallback,
     ) {
@@ -256,8 +255,7 @@ impl Connection {
         let awaited = self.lock().await_ack(namespace.index(), socket, deadline, callback);
         match awaited {
             Ok((id, is_nearer)) => {
-                let write = |out: &mut Vec<u8>| encode::write_event(out, namespace.name(), name, Some(id), args_json);
-                self.outbox.push(Frame::build_text(write));
+                self.outbox.push_all(&encode(namespace.name(), id));
                 if is_nearer {
                     // Whoever watches the deadlines sleeps until a later one.
                     self.outbox.wake_all();

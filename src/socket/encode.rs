@@ -92,10 +92,21 @@ pub fn binary_event_frames<B: AsRef<[u8]>>(
     args_json: &str,
     attachments: &[B],
 ) -> Vec<Frame> {
-    if attachments.is_empty() {
-        return vec![event_frame(namespace, name, args_json)];
-    }
-    let head = Frame::build_text(|out| write_binary_event(out, attachments.len(), namespace, name, None, args_json));
+    event_frames(namespace, name, None, args_json, attachments)
+}
+
+/// An EVENT, or a BINARY_EVENT and its attachments, which asks for an ack if it has an id.
+pub(super) fn event_frames<B: AsRef<[u8]>>(
+    namespace: &str,
+    name: &str,
+    ack_id: Option<u64>,
+    args_json: &str,
+    attachments: &[B],
+) -> Vec<Frame> {
+    let head = Frame::build_text(|out| match attachments.len() {
+        0 => write_event(out, namespace, name, ack_id, args_json),
+        count => write_binary_event(out, count, namespace, name, ack_id, args_json),
+    });
     with_attachments(head, attachments)
 }
 

@@ -147,11 +147,22 @@ impl Socket {
         deadline: Instant,
         callback: impl FnOnce(Result<AckArgs<'_>, AckError>) + Send + 'static,
     ) {
+        self.emit_binary_with_ack::<&[u8]>(name, args_json, &[], deadline, callback);
+    }
+
+    /// [`emit_with_ack`](Self::emit_with_ack) with attachments, which `args_json` names by its placeholders.
+    pub fn emit_binary_with_ack<B: AsRef<[u8]>>(
+        &self,
+        name: &str,
+        args_json: &str,
+        attachments: &[B],
+        deadline: Instant,
+        callback: impl FnOnce(Result<AckArgs<'_>, AckError>) + Send + 'static,
+    ) {
         let callback = AckCallback::new(callback);
+        let encode = |namespace: &str, id| encode::event_frames(namespace, name, Some(id), args_json, attachments);
         match self.0.connection.upgrade() {
-            Some(connection) if is_allowed(name) => {
-                connection.emit_with_ack(self, name, args_json, deadline, callback);
-            }
+            Some(connection) if is_allowed(name) => connection.emit_with_ack(self, encode, deadline, callback),
             _ => callback.call(Err(AckError::Disconnected)),
         }
     }
