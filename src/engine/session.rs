@@ -128,7 +128,7 @@ const NOOPS_AT_ONCE: u8 = 16;
 /// How long a closed session waits for the GET that is told so. The reference's number.
 const CLOSE_LINGER: Duration = Duration::from_secs(30);
 /// How long a session that its client closed waits for a GET that was on its way.
-const LAST_GET_LINGER: Duration = Duration::from_secs(1);
+const LAST_GET_LINGER: Duration = Duration::from_millis(50);
 
 const _: () = assert!(size_of::<Session>() <= 144);
 

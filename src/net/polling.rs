@@ -259,6 +259,12 @@ impl Connection {
             Err(reason) => {
                 session.end(reason);
                 if reason == CloseReason::TransportClose {
+                    // A GET may have crossed this request. Once we have answered, the session is gone for everybody.
+                    poll_fn(|cx| {
+                        session.outbox().sleep_in(Slot::Post, cx.waker());
+                        if session.engine().is_lingering() { Poll::Pending } else { Poll::Ready(()) }
+                    })
+                    .await;
                     Outcome::Respond(Response::text(200, "text/html", b"ok".as_slice()))
                 } else {
                     self.refuse_request(engine::Refusal::BadRequest)

@@ -116,7 +116,10 @@ impl Session {
                 }
                 Some(Due::UpgradeOver) => self.outbox.wake_all(),
                 Some(Due::PingTimeout) => return self.end(CloseReason::PingTimeout),
-                Some(Due::LingerOver) => return self.forget(),
+                Some(Due::LingerOver) => {
+                    self.forget();
+                    return self.outbox.wake_all();
+                }
                 None => break,
             }
         }
