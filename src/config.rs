@@ -62,14 +62,6 @@ pub struct Config {
     ///
     /// The default fits a descriptor limit of 16 384 and leaves some for listeners and files.
     pub max_connections: Option<NonZeroUsize>,
-    /// Open connections of one address; `None` is no limit. `MAX_CONNECTIONS_PER_IP`, default 0 (off),
-    /// in production 500.
-    ///
-    /// Loopback is not exempt, so that a local proxy does not switch the limit off by accident; in
-    /// development everybody comes from loopback, hence the other default.
-    pub max_connections_per_ip: Option<NonZeroUsize>,
-    /// Whether the token buckets are on; caps are not touched. `RATE_LIMITS`, default on.
-    pub rate_limits: bool,
     /// Threads that run connections. `WORKER_THREADS`, default the available cores.
     pub worker_threads: usize,
     /// How long a request head may take to arrive. `HEAD_TIMEOUT`, default 5 s.
@@ -122,8 +114,6 @@ impl Config {
             max_payload: vars.integer("MAX_PAYLOAD", 1024..=16 * MIB),
             outbox_max_bytes: vars.integer("OUTBOX_MAX_BYTES", 4096..=1024 * MIB),
             max_connections: NonZeroUsize::new(vars.integer("MAX_CONNECTIONS", 0..=10_000_000)),
-            max_connections_per_ip: NonZeroUsize::new(vars.integer("MAX_CONNECTIONS_PER_IP", 0..=10_000_000)),
-            rate_limits: vars.word("RATE_LIMITS", &ON_OFF),
             worker_threads: vars.worker_threads(),
             head_timeout: vars.duration("HEAD_TIMEOUT", "10ms", "10m"),
             body_timeout: vars.duration("BODY_TIMEOUT", "10ms", "10m"),
@@ -228,7 +218,7 @@ impl Setting {
 
 /// Every variable that [`Config::from_vars`] reads, in the order of `--help`.
 #[rustfmt::skip] // a table: one row, one setting
-pub const SETTINGS: [Setting; 27] = [
+pub const SETTINGS: [Setting; 25] = [
     Setting::new("ENV", "development", "development|production", "Which defaults apply."),
     Setting::new("FLASK_ENV", "(as ENV)", "development|production", "The older name of ENV; if both are set they must agree."),
     Setting::new("HOST", "127.0.0.1", "IP address", "Address to listen on.").in_production("0.0.0.0"),
@@ -247,8 +237,6 @@ pub const SETTINGS: [Setting; 27] = [
     Setting::new("MAX_PAYLOAD", "65536", "bytes", "Longest message or polling body of a client."),
     Setting::new("OUTBOX_MAX_BYTES", "1048576", "bytes", "Queued for one slow client before it is closed."),
     Setting::new("MAX_CONNECTIONS", "16000", "connections", "Open connections in all; 0 is no limit."),
-    Setting::new("MAX_CONNECTIONS_PER_IP", "0", "connections", "Open connections of one address; 0 is no limit.").in_production("500"),
-    Setting::new("RATE_LIMITS", "on", "on|off", "Whether rates are limited; caps stay as they are."),
     Setting::new("HEAD_TIMEOUT", "5s", "duration", "How long a request head may take to arrive."),
     Setting::new("BODY_TIMEOUT", "10s", "duration", "How long a request body may take to arrive."),
     Setting::new("KEEP_ALIVE_TIMEOUT", "75s", "duration", "How long a connection may idle between requests."),
@@ -493,8 +481,6 @@ const ENVIRONMENTS: [(&str, Environment); 2] =
 
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
-const ON_OFF: [(&str, bool); 2] = [("on", true), ("off", false)];
-
 const LOG_LEVELS: [(&str, LevelFilter); 6] = [
     ("off", LevelFilter::Off),
     ("error", LevelFilter::Error),
@@ -550,8 +536,6 @@ mod tests {
         assert_eq!(config.max_payload, 65_536);
         assert_eq!(config.outbox_max_bytes, 1_048_576);
         assert_eq!(config.max_connections, NonZeroUsize::new(16_000));
-        assert_eq!(config.max_connections_per_ip, None);
-        assert!(config.rate_limits);
         assert!((1..=256).contains(&config.worker_threads));
         assert_eq!(config.head_timeout, Duration::from_secs(5));
         assert_eq!(config.body_timeout, Duration::from_secs(10));
@@ -572,7 +556,6 @@ mod tests {
             assert_eq!(config.environment, Environment::Production, "{name}");
             assert_eq!(config.host, IpAddr::from([0, 0, 0, 0]), "{name}");
             assert!(matches!(config.cors, AllowedOrigins::SameOrigin { localhost: false }), "{name}");
-            assert_eq!(config.max_connections_per_ip, NonZeroUsize::new(500), "{name}");
         }
     }
 
@@ -587,8 +570,6 @@ mod tests {
             ("CORS_ALLOWED_ORIGINS", "*"),
             ("PING_INTERVAL_MS", "300"),
             ("MAX_CONNECTIONS", "0"),
-            ("MAX_CONNECTIONS_PER_IP", "7"),
-            ("RATE_LIMITS", "off"),
             ("WORKER_THREADS", "256"),
             ("HEAD_TIMEOUT", "250ms"),
             ("KEEP_ALIVE_TIMEOUT", "15m"),
@@ -603,8 +584,6 @@ mod tests {
         assert!(matches!(config.cors, AllowedOrigins::Any));
         assert_eq!(config.ping_interval, Duration::from_millis(300));
         assert_eq!(config.max_connections, None);
-        assert_eq!(config.max_connections_per_ip, NonZeroUsize::new(7));
-        assert!(!config.rate_limits);
         assert_eq!(config.worker_threads, 256);
         assert_eq!(config.head_timeout, Duration::from_millis(250));
         assert_eq!(config.keep_alive_timeout, Duration::from_secs(900));
@@ -644,7 +623,6 @@ mod tests {
             ("FLASK_ENV", "testing", "development or production".into()),
             ("LOG_LEVEL", "INFO", "off or error or warn or info or debug or trace".into()),
             ("LOG_FORMAT", "xml", "text or json".into()),
-            ("RATE_LIMITS", "1", "on or off".into()),
             ("AUTH_MODE", "jwt", "none, because this build cannot verify tokens yet".into()),
             ("WORKER_THREADS", "0", "threads, an integer from 1 to 256".into()),
             ("WORKER_THREADS", "257", "threads, an integer from 1 to 256".into()),
@@ -703,7 +681,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_reported() {
-        let error = config(&[("PORT", "x"), ("HOST", "y"), ("RATE_LIMITS", "z")]);
+        let error = config(&[("PORT", "x"), ("HOST", "y"), ("LOG_FORMAT", "z")]);
         let error = error.expect_err("three are wrong");
         assert_eq!(error.problems().len(), 3);
         assert_eq!(error.to_string().lines().count(), 3);

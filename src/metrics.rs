@@ -33,7 +33,6 @@ pub struct Metrics {
     refusals: [Counter; Refusal::ALL.len()],
     accept_errors: Counter,
     panics: Counter,
-    volatile_dropped: Counter,
 
     started_at: SystemTime,
 }
@@ -53,7 +52,6 @@ impl Metrics {
             refusals: Default::default(),
             accept_errors: Counter::default(),
             panics: Counter::default(),
-            volatile_dropped: Counter::default(),
             started_at,
         }
     }
@@ -134,11 +132,6 @@ impl Metrics {
         self.refusals[refusal as usize].add(1);
     }
 
-    /// Volatile events were left out because the client reads too slowly.
-    #[inline]
-    pub fn volatile_dropped(&self, events: u64) {
-        self.volatile_dropped.add(events);
-    }
 
     /// A panic was caught at the boundary of a task.
     #[inline]
@@ -191,8 +184,6 @@ impl Metrics {
 
         let refusals = Refusal::ALL.map(|refusal| ("code", refusal.as_str(), self.refusals[refusal as usize].value()));
         page.counter("chat_refusals_total", "What clients were refused, by code.", refusals);
-        let dropped = one(self.volatile_dropped.value());
-        page.counter("chat_volatile_dropped_total", "Volatile events not sent to slow clients.", dropped);
         let errors = one(self.accept_errors.value());
         page.counter("chat_accept_errors_total", "Connections that could not be accepted.", errors);
         let panics = one(self.panics.value());
@@ -261,8 +252,6 @@ refusals! {
     BadHandshakeMethod => "bad_handshake_method",
     /// Engine.IO: a request that its session's state forbids.
     BadRequest => "bad_request",
-    /// Engine.IO: an application hook said no.
-    Forbidden => "forbidden",
     /// Engine.IO: another protocol version than 4.
     UnsupportedVersion => "unsupported_version",
     /// HTTP: bytes that are no request.
@@ -283,10 +272,8 @@ refusals! {
     ForbiddenOrigin => "forbidden_origin",
     /// No new sessions: the server is stopping.
     Draining => "draining",
-    /// `MAX_CONNECTIONS` or `MAX_CONNECTIONS_PER_IP` is reached.
+    /// `MAX_CONNECTIONS` is reached.
     TooManyConnections => "too_many_connections",
-    /// Connections from that address come too fast.
-    RateLimited => "rate_limited",
     /// Chat: a payload that is not what the event takes.
     InvalidPayload => "invalid_payload",
     /// Chat: an event nobody handles.
@@ -295,10 +282,8 @@ refusals! {
     NotJoined => "not_joined",
     /// Chat: a cap is reached, such as rooms of a socket.
     LimitReached => "limit_reached",
-    /// Chat: events come too fast.
-    AppRateLimited => "app_rate_limited",
-    /// Socket.IO: a CONNECT to a namespace nobody registered.
-    UnknownNamespace => "unknown_namespace",
+    /// Chat: not now, such as a meeting that is too busy.
+    Unavailable => "unavailable",
 }
 
 /// In the order of [`index`].
@@ -540,8 +525,7 @@ mod tests {
             (|m| m.bytes_in(WebSocket, 4), &[("chat_received_bytes_total{transport=\"websocket\"}", 4.0)]),
             (|m| m.bytes_out(Polling, 5), &[("chat_sent_bytes_total{transport=\"polling\"}", 5.0)]),
             (|m| m.event_in(), &[("chat_received_events_total", 1.0)]),
-            (|m| m.refused(Refusal::UnknownNamespace), &[("chat_refusals_total{code=\"unknown_namespace\"}", 1.0)]),
-            (|m| m.volatile_dropped(6), &[("chat_volatile_dropped_total", 6.0)]),
+            (|m| m.refused(Refusal::Unavailable), &[("chat_refusals_total{code=\"unavailable\"}", 1.0)]),
             (|m| m.panicked(), &[("chat_panics_total", 1.0)]),
         ];
         let untouched = parse(&metrics().render(&Gauges::default()));

@@ -74,7 +74,7 @@ impl Error {
             Code::UnknownEvent => Refusal::UnknownEvent,
             Code::NotJoined => Refusal::NotJoined,
             Code::RoomFull | Code::LimitReached => Refusal::LimitReached,
-            Code::Unavailable => Refusal::AppRateLimited,
+            Code::Unavailable => Refusal::Unavailable,
         }
     }
 }

@@ -181,7 +181,7 @@ impl Connection {
             }
             match self.read_more(deadline, |_| false).await {
                 Read::Some => {}
-                Read::Late if has_begun || is_first => return Err(HttpError::RequestTimeout),
+                Read::Late if has_begun => return Err(HttpError::RequestTimeout),
                 Read::Eof | Read::Late | Read::Failed | Read::Cancelled => return Ok(None),
             }
         }

@@ -7,16 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::Async;
+use smol::{Async, future::FutureExt as _};
 
 use crate::{
     metrics::Refusal,
-    net::{connection::Connection, shared::Shared},
+    net::{channel::drain, connection::Connection, shared::Shared},
 };
 
 /// Connections that the kernel keeps for us while we are busy. The standard library's 128 would make a wave of
 /// reconnecting clients wait a second for their next SYN.
 const BACKLOG: i32 = 4096;
+/// Refused connections that are given time to read why, and how long.
+const LINGERING_MAX: usize = 256;
+const LINGER: Duration = Duration::from_secs(1);
 /// Pauses after a failed accept: out of descriptors, most likely.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -62,8 +65,17 @@ fn admit(stream: Async<TcpStream>, peer: IpAddr, shared: &Arc<Shared>) {
     let admission = Admission(Arc::clone(shared));
     if shared.settings.max_connections.is_some_and(|limit| open >= limit) {
         shared.metrics.refused(Refusal::TooManyConnections);
-        // One attempt, without a task: the answer fits into an empty send buffer.
-        let _ = io::Write::write(&mut stream.get_ref(), TOO_MANY);
+        // One attempt: the answer fits into an empty send buffer.
+        let told = io::Write::write(&mut stream.get_ref(), TOO_MANY).is_ok();
+        // Closing at once could take the answer back, but a flood must not make us wait for many.
+        if told && shared.settings.max_connections.is_some_and(|limit| open < limit + LINGERING_MAX) {
+            let timers = shared.timers.clone();
+            let linger = async move {
+                drain(&stream).or(timers.after(LINGER)).await;
+                drop(admission);
+            };
+            shared.executor.spawn(linger).detach();
+        }
         return;
     }
     if let Err(error) = stream.get_ref().set_nodelay(true) {
