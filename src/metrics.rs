@@ -132,7 +132,6 @@ impl Metrics {
         self.refusals[refusal as usize].add(1);
     }
 
-
     /// A panic was caught at the boundary of a task.
     #[inline]
     pub fn panicked(&self) {

@@ -38,7 +38,7 @@ const SOCKET_IO_PATH: &str = "/socket.io/";
 /// The largest body of a request that is not Engine.IO's.
 const MAX_BODY: usize = 64 * 1024;
 /// Descriptors that are no connections: listeners, the reactor's, logs.
-const OTHER_DESCRIPTORS: u64 = 64;
+const OTHER_DESCRIPTORS: u64 = 24;
 /// How often the end of a drain is looked for.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// How long clients may take, after the last was closed, to read what was queued and hang up. One that polls has come
@@ -158,10 +158,12 @@ pub fn block_on<T>(executor: &Arc<Executor<'static>>, worker_threads: usize, mai
 fn settings(config: &Config, descriptors: Option<u64>) -> Settings {
     // Accepting more than there are descriptors would make the kernel refuse them, and us our own files.
     let affordable = descriptors.map(|limit| limit.saturating_sub(OTHER_DESCRIPTORS) as usize);
-    let max_connections = match (config.max_connections.map(usize::from), affordable) {
-        (Some(limit), Some(affordable)) => Some(limit.min(affordable)),
-        (limit, affordable) => limit.or(affordable),
-    };
+    // Without a limit it is the kernel that refuses, and accepting goes on when descriptors come back.
+    let limit = config.max_connections.map(usize::from);
+    let max_connections = limit.map(|limit| limit.min(affordable.unwrap_or(limit)));
+    if let Some(lowered) = max_connections.filter(|lowered| Some(*lowered) != limit) {
+        log::warn!("at most {lowered} connections at a time: there are no more descriptors");
+    }
     Settings {
         path: Some(SOCKET_IO_PATH.into()),
         websocket: WebSocketMode::Engine,

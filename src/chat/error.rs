@@ -90,10 +90,7 @@ mod tests {
                 Error::invalid("text", "a string"),
                 r#"{"code":"invalid_payload","message":"text: expected a string","details":{"field":"text","expected":"a string"}}"#,
             ),
-            (
-                Error::unavailable("busy", 100),
-                r#"{"code":"unavailable","message":"busy","retry_after_ms":100}"#,
-            ),
+            (Error::unavailable("busy", 100), r#"{"code":"unavailable","message":"busy","retry_after_ms":100}"#),
             (Error::new(Code::NotJoined, "join first"), r#"{"code":"not_joined","message":"join first"}"#),
         ];
         for (error, json) in cases {

@@ -47,8 +47,7 @@ const NAMESPACE: &str = "/";
 const BUSY_RETRY_MS: u32 = 250;
 
 /// The registry's limits. The contract's §4, and as many rooms as fit into about 300 MB.
-pub const LIMITS: Limits =
-    Limits { rooms: 1_000_000, members: 10_000, rooms_per_member: 100, waiting_turns: 4096 };
+pub const LIMITS: Limits = Limits { rooms: 1_000_000, members: 10_000, rooms_per_member: 100, waiting_turns: 4096 };
 
 impl Chat {
     /// A chat without meetings. `offload` is to run a closure on a task of its own.
@@ -111,7 +110,11 @@ impl Chat {
                 server_time: (self.clock)(),
                 protocol: 1,
                 exp: None,
-                limits: ReadyLimits { text: TEXT_MAX_CHARS, payload: self.max_payload, history_page: 100 },
+                limits: ReadyLimits {
+                    text: TEXT_MAX_CHARS,
+                    payload: self.max_payload.min(MESSAGE_MAX_BYTES),
+                    history_page: 100,
+                },
                 unread: event::Unread::default(),
             },
         );
@@ -227,16 +230,22 @@ impl Chat {
         log::debug!("{}: unknown event", socket.id());
     }
 
-    fn refuse_room(&self, socket: &Socket, event: &str, ack: Option<Ack>, reference: Option<&RawValue>, error: RoomError) {
+    fn refuse_room(
+        &self,
+        socket: &Socket,
+        event: &str,
+        ack: Option<Ack>,
+        reference: Option<&RawValue>,
+        error: RoomError,
+    ) {
         let error = match error {
             // Nobody waits for an answer any more.
             RoomError::Gone => return,
-            RoomError::TooManyRooms => {
-                Error::new(Code::LimitReached, format!("expected at most {} meetings a socket", LIMITS.rooms_per_member))
-            }
-            RoomError::RoomFull => {
-                Error::new(Code::RoomFull, format!("expected at most {} members", LIMITS.members))
-            }
+            RoomError::TooManyRooms => Error::new(
+                Code::LimitReached,
+                format!("expected at most {} meetings a socket", LIMITS.rooms_per_member),
+            ),
+            RoomError::RoomFull => Error::new(Code::RoomFull, format!("expected at most {} members", LIMITS.members)),
             RoomError::RegistryFull => Error::unavailable("too many meetings", BUSY_RETRY_MS),
             RoomError::Busy => Error::unavailable("the meeting is too busy", BUSY_RETRY_MS),
         };

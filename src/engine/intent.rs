@@ -87,7 +87,13 @@ mod tests {
             ("websocket without Upgrade", "GET", "EIO=4&transport=websocket", false, Err(Refusal::BadRequest)),
             ("polling with Upgrade", "GET", "EIO=4&transport=polling", true, Err(Refusal::BadRequest)),
             ("PUT on a session", "PUT", "transport=polling&sid=abc", false, Ok(Intent::OtherMethod(sid()))),
-            ("websocket sid without Upgrade", "GET", "transport=websocket&sid=abc", false, Ok(Intent::OtherMethod(sid()))),
+            (
+                "websocket sid without Upgrade",
+                "GET",
+                "transport=websocket&sid=abc",
+                false,
+                Ok(Intent::OtherMethod(sid())),
+            ),
             ("an empty query", "GET", "", false, Err(Refusal::UnknownTransport)),
         ];
         for (name, method, query, upgrades, expected) in cases {

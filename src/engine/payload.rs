@@ -2,10 +2,7 @@
 
 use std::borrow::Cow;
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::STANDARD,
-};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use crate::{
     engine::{Message, Packet, ProtocolError},

@@ -42,12 +42,22 @@ pub struct Settings {
 enum State {
     Polling(Requests),
     /// A WebSocket with this sid is open; the client still polls. Section "Upgrade".
-    Upgrading { requests: Requests, probed: bool, deadline: Instant, noops: Noops },
+    Upgrading {
+        requests: Requests,
+        probed: bool,
+        deadline: Instant,
+        noops: Noops,
+    },
     WebSocket,
     /// Closed while no GET was parked: the next one is told, if it comes in time.
-    Closing { until: Instant, by_client: bool },
+    Closing {
+        until: Instant,
+        by_client: bool,
+    },
     /// A GET that is still parked gets a close packet, or a noop if the client closed by itself.
-    Closed { by_client: bool },
+    Closed {
+        by_client: bool,
+    },
 }
 
 /// The requests that are under way: at most one GET and one POST.

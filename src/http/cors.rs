@@ -41,7 +41,7 @@ pub enum Cors {
         /// Whether the page may have cookies sent along; only for a listed origin.
         credentials: bool,
     },
-    /// Not one of the allowed origins: 403, or 400 on a WebSocket upgrade.
+    /// Not one of the allowed origins: 403.
     Forbidden,
     /// No origin looks like that; Engine.IO's "Bad request".
     Malformed,

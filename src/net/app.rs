@@ -48,7 +48,11 @@ pub trait Peer: Send + Sync {
 /// Answers the requests that are not Engine.IO's.
 pub trait Pages: Send + Sync + 'static {
     /// Answers one request to the server that `shared` is of. Its body is complete, and within [`Settings::max_body`](super::Settings::max_body).
-    fn respond<'a>(&'a self, shared: &'a Shared, request: Request<'a>) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
+    fn respond<'a>(
+        &'a self,
+        shared: &'a Shared,
+        request: Request<'a>,
+    ) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
 }
 
 /// One HTTP request.

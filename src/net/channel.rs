@@ -19,11 +19,7 @@ use async_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use smol::{
-    Async,
-    future::FutureExt as _,
-    stream::Stream as _,
-};
+use smol::{Async, future::FutureExt as _, stream::Stream as _};
 
 use crate::{
     net::{
@@ -214,7 +210,9 @@ pub(super) async fn drain(stream: &Async<std::net::TcpStream>) {
 fn end_of(error: &tungstenite::Error) -> End {
     match error {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => End::Closed,
-        tungstenite::Error::Io(_) | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Lost,
+        tungstenite::Error::Io(_) | tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            End::Lost
+        }
         tungstenite::Error::Capacity(_) => End::Fault(CloseCode::TooLarge),
         tungstenite::Error::Utf8(_) => End::Fault(CloseCode::InvalidUtf8),
         _ => End::Fault(CloseCode::Protocol),

@@ -266,6 +266,8 @@ impl Connection {
                     })
                     .await;
                     Outcome::Respond(Response::text(200, "text/html", b"ok".as_slice()))
+                } else if reason == CloseReason::InternalError {
+                    Outcome::Respond(Response::from_error(&HttpError::Internal))
                 } else {
                     self.refuse_request(engine::Refusal::BadRequest)
                 }

@@ -81,7 +81,12 @@ impl Session {
     ///
     /// # Errors
     /// Why the session is to be closed.
-    pub(super) fn handle_packet(&self, packet: Packet<'_>, transport: Transport, now: Instant) -> Result<(), CloseReason> {
+    pub(super) fn handle_packet(
+        &self,
+        packet: Packet<'_>,
+        transport: Transport,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
         self.shared.metrics.packets_in(transport, 1);
         // The guard is gone before the layer above is called.
         let received = self.engine().handle_packet(packet, now);

@@ -14,11 +14,7 @@ use crate::{
     engine,
     http::{AllowedOrigins, HeadLimits},
     metrics::Metrics,
-    net::{
-        Application, Pages,
-        session::Session,
-        timers::Timers,
-    },
+    net::{Application, Pages, session::Session, timers::Timers},
     types::SessionId,
 };
 

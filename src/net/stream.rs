@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem,
     panic::AssertUnwindSafe,
     pin::Pin,
     sync::Arc,
@@ -34,6 +35,8 @@ struct Stream {
     /// For when the timer is set. It may fire too early, never too late.
     armed: Option<Instant>,
     phase: Phase,
+    /// Reading stopped with messages left, perhaps.
+    reads_on: bool,
     /// Counted while the connection is open.
     _admission: Admission,
 }
@@ -72,13 +75,15 @@ pub(super) fn serve(
 ) -> impl Future<Output = ()> {
     let phase = upgrade.map_or(Phase::Open, Phase::Probing);
     let timer = shared.timers.sleep();
-    let mut stream = Stream { channel, session, shared, timer, armed: None, phase, _admission: admission };
+    let mut stream =
+        Stream { channel, session, shared, timer, armed: None, phase, reads_on: false, _admission: admission };
     let serving = async move {
         if AssertUnwindSafe(stream.run()).catch_unwind().await.is_err() {
             stream.session.end(CloseReason::InternalError);
         }
     };
-    debug_assert!(size_of_val(&serving) <= FUTURE_MAX_BYTES, "{} bytes", size_of_val(&serving));
+    // Known at compile time, so it costs nothing unless it fails.
+    assert!(size_of_val(&serving) <= FUTURE_MAX_BYTES, "{} bytes", size_of_val(&serving));
     serving
 }
 
@@ -113,6 +118,10 @@ impl Stream {
         if let Poll::Ready(over) = self.poll_write(cx) {
             return Poll::Ready(over);
         }
+        // If not, the socket wakes us as soon as it takes more.
+        if mem::take(&mut self.reads_on) && self.channel.is_flushed() {
+            cx.waker().wake_by_ref();
+        }
         if self.phase == Phase::Open { self.poll_deadline(cx) } else { Poll::Pending }
     }
 
@@ -128,6 +137,11 @@ impl Stream {
             if self.channel.is_clogged() {
                 return Poll::Pending;
             }
+            // Answers first: a client that reads what it gets must not be taken for a slow one because it sends fast. What it
+            // sends waits in the kernel until half of the outbox is free again.
+            if self.session.outbox().is_half_full() {
+                break;
+            }
             let polled = self.channel.poll_message(cx);
             let bytes_in = self.channel.take_bytes_in();
             if bytes_in > 0 {
@@ -142,8 +156,8 @@ impl Stream {
                 return Poll::Ready(over);
             }
         }
-        // There may be more; come back when the others had their turn.
-        cx.waker().wake_by_ref();
+        // There may be more. If everything can be written, come back when the others had their turn.
+        self.reads_on = true;
         Poll::Pending
     }
 

@@ -96,12 +96,7 @@ impl Outbox {
         self.push_with(cost_bytes, self.max_bytes, |frames| frames.push_front(frame))
     }
 
-    fn push_with(
-        &self,
-        cost_bytes: usize,
-        max_bytes: usize,
-        enqueue: impl FnOnce(&mut VecDeque<Frame>),
-    ) -> Pushed {
+    fn push_with(&self, cost_bytes: usize, max_bytes: usize, enqueue: impl FnOnce(&mut VecDeque<Frame>)) -> Pushed {
         let mut state = self.lock();
         if state.close.is_some() {
             return Pushed::Closed;
@@ -154,12 +149,7 @@ impl Outbox {
     ///
     /// Nothing queued: sleeps in `slot`, or says why the client is to be closed, if it is. The bound keeps what is
     /// taken out, and no longer counts against the limit, small.
-    pub fn poll_take(
-        &self,
-        slot: Slot,
-        waker: &Waker,
-        into: &mut VecDeque<Frame>,
-    ) -> Poll<Result<(), CloseReason>> {
+    pub fn poll_take(&self, slot: Slot, waker: &Waker, into: &mut VecDeque<Frame>) -> Poll<Result<(), CloseReason>> {
         let mut state = self.lock();
         if state.frames.is_empty() {
             if let Some(reason) = state.close {
@@ -208,6 +198,11 @@ impl Outbox {
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
         self.lock().frames.is_empty()
+    }
+
+    /// Whether more than half of the limit is queued: volatile frames are dropped, and nothing more is read from the client.
+    pub fn is_half_full(&self) -> bool {
+        self.queued_bytes() > self.max_bytes / 2
     }
 
     /// Bytes queued.

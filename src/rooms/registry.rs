@@ -82,12 +82,8 @@ const TURNS_IN_A_ROW: usize = 64;
 impl<T: Send + 'static> Rooms<T> {
     /// An empty registry. `offload` is to run a closure on a task of its own, soon.
     pub fn new(limits: Limits, offload: impl Fn(Box<dyn FnOnce() + Send>) + Send + Sync + 'static) -> Self {
-        let shared = Shared {
-            rooms: papaya::HashMap::new(),
-            count: AtomicUsize::new(0),
-            limits,
-            offload: Box::new(offload),
-        };
+        let shared =
+            Shared { rooms: papaya::HashMap::new(), count: AtomicUsize::new(0), limits, offload: Box::new(offload) };
         Self { shared: Arc::new(shared) }
     }
 

@@ -82,7 +82,9 @@ test('engine.io v4 § Query parameters: an unknown sid is told from a missing on
     const query = `?EIO=4&transport=polling&sid=${sid}`;
     // An empty sid may be read as none: then this is a handshake.
     if (sid === '') assert.ok([200, 400].includes((await get(query)).status));
-    else for (const method of ['GET', 'POST']) await refused(get(query, { method, body: method === 'POST' ? '4x' : undefined }), 1, sid);
+    else
+      for (const method of ['GET', 'POST'])
+        await refused(get(query, { method, body: method === 'POST' ? '4x' : undefined }), 1, sid);
   }
 });
 

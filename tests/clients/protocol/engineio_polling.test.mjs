@@ -143,7 +143,17 @@ test('engine.io v4 § Packet encoding / HTTP long-polling: UTF-8, counted in byt
 });
 
 test('engine.io v4 § Packet encoding: a packet that cannot be decoded is 400 and closes the session', async () => {
-  const bad = ['abc', '', '7', '9x', 'b!!!', 'bAQI', `4a${SEPARATOR}`, `4a${SEPARATOR}${SEPARATOR}4b`, `${SEPARATOR}4a`];
+  const bad = [
+    'abc',
+    '',
+    '7',
+    '9x',
+    'b!!!',
+    'bAQI',
+    `4a${SEPARATOR}`,
+    `4a${SEPARATOR}${SEPARATOR}4b`,
+    `${SEPARATOR}4a`,
+  ];
   for (const body of bad) {
     const session = await open();
     assert.equal((await session.post(body)).status, 400, JSON.stringify(body));

@@ -103,7 +103,15 @@ test('socket.io v5 § Connection to a namespace: an unknown one without a comma'
   await socket.expect('44/random,{"message":"Invalid namespace"}');
 });
 
-for (const packet of ['42["message","x"]', '431[]', '41', '44{"message":"x"}', '42/custom,["x"]', '451-["message",{"_placeholder":true,"num":0}]', '4abc']) {
+for (const packet of [
+  '42["message","x"]',
+  '431[]',
+  '41',
+  '44{"message":"x"}',
+  '42/custom,["x"]',
+  '451-["message",{"_placeholder":true,"num":0}]',
+  '4abc',
+]) {
   test(`socket.io v5 § Connection to a namespace: ${packet} before a CONNECT closes the connection`, async (t) => {
     const socket = await engine(t);
     socket.send(packet);

@@ -157,7 +157,9 @@ describe('bytes', () => {
     const { type, data } = await send(
       socket,
       `453-["message",${placeholder(1)},{"a":[${placeholder(0)},"x"]},${placeholder(2)}]`,
-      [1], [2, 2], [],
+      [1],
+      [2, 2],
+      [],
     );
     assert.equal(type, 5);
     assert.deepEqual(data, ['message-back', Buffer.from([2, 2]), { a: [Buffer.from([1]), 'x'] }, Buffer.from([])]);
@@ -193,7 +195,10 @@ describe('bytes', () => {
     const socket = await open(t);
     const places = (count) => Array.from({ length: count }, (_, n) => placeholder(n)).join();
     const { data } = await send(socket, `4510-["message",${places(10)}]`, ...Array.from({ length: 10 }, (_, n) => [n]));
-    assert.deepEqual(data.slice(1).map((bytes) => bytes[0]), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert.deepEqual(
+      data.slice(1).map((bytes) => bytes[0]),
+      [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+    );
     socket.send(`4511-["message",${places(11)}]`);
     await socket.closed();
   });
@@ -227,7 +232,10 @@ describe('bytes', () => {
     await session.receive(2);
     await session.send(`451-["message",${placeholder(0)}]`, 'bAQIDBA==', '42["message","next"]');
     const packets = await session.receive(3);
-    assert.equal(packets.join(SEPARATOR), [`451-["message-back",${placeholder(0)}]`, 'bAQIDBA==', '42["message-back","next"]'].join(SEPARATOR));
+    assert.equal(
+      packets.join(SEPARATOR),
+      [`451-["message-back",${placeholder(0)}]`, 'bAQIDBA==', '42["message-back","next"]'].join(SEPARATOR),
+    );
   });
 
   test('socket.io v5 § Packet encoding / Sending and receiving data: by polling, attachments may come in later POSTs', async () => {
@@ -237,7 +245,11 @@ describe('bytes', () => {
     await session.send(`452-["message",${placeholder(0)},${placeholder(1)}]`);
     await session.send('bAQ==');
     await session.send('bAg==');
-    assert.deepEqual(await session.receive(3), [`452-["message-back",${placeholder(0)},${placeholder(1)}]`, 'bAQ==', 'bAg==']);
+    assert.deepEqual(await session.receive(3), [
+      `452-["message-back",${placeholder(0)},${placeholder(1)}]`,
+      'bAQ==',
+      'bAg==',
+    ]);
   });
 
   test('socket.io v5 § Sending and receiving data: the heartbeat may come between attachments', async (t) => {

@@ -46,23 +46,27 @@ async function abandon() {
   return most;
 }
 
-test(`${HANDSHAKES} abandoned handshakes are gone by their deadline, memory included`, { timeout: 120_000 }, async (t) => {
-  const idle = service.residentBytes();
-  assert.ok((await abandon()) > 100, 'the sessions were there');
-  await eventually(gone, CONNECT_TIMEOUT_MS + LATENESS_MS);
-  const afterFirst = service.residentBytes();
-  for (let wave = 0; wave < 2; wave++) {
-    await abandon();
+test(
+  `${HANDSHAKES} abandoned handshakes are gone by their deadline, memory included`,
+  { timeout: 120_000 },
+  async (t) => {
+    const idle = service.residentBytes();
+    assert.ok((await abandon()) > 100, 'the sessions were there');
     await eventually(gone, CONNECT_TIMEOUT_MS + LATENESS_MS);
-  }
-  const afterLast = service.residentBytes();
-  const mib = (bytes) => (bytes / (1 << 20)).toFixed(1);
-  t.diagnostic(`resident MiB: ${mib(idle)} idle, ${mib(afterFirst)} after one wave, ${mib(afterLast)} after three`);
-  assert.ok(
-    afterLast <= afterFirst * SLACK.factor + SLACK.bytes,
-    `${mib(afterFirst)} MiB after the first wave, ${mib(afterLast)} after the third`,
-  );
-});
+    const afterFirst = service.residentBytes();
+    for (let wave = 0; wave < 2; wave++) {
+      await abandon();
+      await eventually(gone, CONNECT_TIMEOUT_MS + LATENESS_MS);
+    }
+    const afterLast = service.residentBytes();
+    const mib = (bytes) => (bytes / (1 << 20)).toFixed(1);
+    t.diagnostic(`resident MiB: ${mib(idle)} idle, ${mib(afterFirst)} after one wave, ${mib(afterLast)} after three`);
+    assert.ok(
+      afterLast <= afterFirst * SLACK.factor + SLACK.bytes,
+      `${mib(afterFirst)} MiB after the first wave, ${mib(afterLast)} after the third`,
+    );
+  },
+);
 
 test('a WebSocket that never sends a CONNECT is closed', async (t) => {
   const started = performance.now();

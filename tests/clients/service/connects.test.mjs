@@ -71,7 +71,10 @@ test('packets right behind a CONNECT are handled after it, in order', async (t) 
   assert.match(frames[1], /^42\["ready"/);
   assert.match(frames[2], /^430\[\{"ok":true/);
   assert.deepEqual(
-    frames.slice(3).map((frame) => frame.slice(0, 12)).sort(),
+    frames
+      .slice(3)
+      .map((frame) => frame.slice(0, 12))
+      .sort(),
     ['42["chat_mes', '431[{"ok":tr'],
   );
 });

@@ -52,7 +52,10 @@ test('clients are told, closed so that they reconnect, and the exit code is 0', 
 
   const told = (await Promise.all(clients.map((client) => client.told))).map(([event]) => event);
   for (const { reconnect_after_ms, deadline_ms } of told) {
-    assert.ok(Number.isInteger(reconnect_after_ms) && reconnect_after_ms >= 0, `reconnect_after_ms ${reconnect_after_ms}`);
+    assert.ok(
+      Number.isInteger(reconnect_after_ms) && reconnect_after_ms >= 0,
+      `reconnect_after_ms ${reconnect_after_ms}`,
+    );
     assert.ok(Number.isInteger(deadline_ms) && deadline_ms > 0, `deadline_ms ${deadline_ms}`);
   }
   assert.ok(new Set(told.map((event) => event.reconnect_after_ms)).size > 1, 'all are told to come back at once');
@@ -76,7 +79,10 @@ test('while it drains it is not ready, lets nobody in, and is still alive', asyn
   const drained = await service.get(READY);
   assert.deepEqual([drained.status, drained.json().status], [503, 'draining']);
   assert.equal((await service.health()).status, 200);
-  for (const refused of [await service.get(POLLING), await handshake(`${service.url}/socket.io/?EIO=4&transport=websocket`)]) {
+  for (const refused of [
+    await service.get(POLLING),
+    await handshake(`${service.url}/socket.io/?EIO=4&transport=websocket`),
+  ]) {
     assert.equal(refused.status, 503);
     assert.match(refused.headers['retry-after'] ?? '', /^\d+$/, 'Retry-After');
   }
@@ -85,7 +91,9 @@ test('while it drains it is not ready, lets nobody in, and is still alive', asyn
 test('who is still connected is served until its turn', async (t) => {
   const [last, second] = await drain(t, await startFor(t, LONG));
   const heard = [last, second].map(({ socket }) => record(socket, 'chat_message'));
-  const acks = Array.from({ length: 50 }, (_, n) => ask(last.socket, 'chat_message', { meeting_id: 'm', text: `${n}` }));
+  const acks = Array.from({ length: 50 }, (_, n) =>
+    ask(last.socket, 'chat_message', { meeting_id: 'm', text: `${n}` }),
+  );
   for (const ack of await Promise.all(acks)) assert.equal(ack.ok, true, JSON.stringify(ack));
   for (const { count } of heard) await count(50);
 });

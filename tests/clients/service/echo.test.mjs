@@ -54,7 +54,10 @@ for (const release of Object.keys(RELEASES)) {
     const values = [{ text: 'é' }, { bytes: Buffer.from([1, 2, 3]) }];
     for (const value of values) socket.emit('message', value);
     await responses.count(2);
-    assert.deepEqual(responses.items, values.map((data) => ({ data })));
+    assert.deepEqual(
+      responses.items,
+      values.map((data) => ({ data })),
+    );
   });
 }
 
@@ -83,7 +86,11 @@ test('many messages in flight come back in order', async (t) => {
     const { count } = record(socket, 'response');
     const sent = Array.from({ length: 500 }, (_, n) => (n % 7 === 0 ? { n, bytes: Buffer.from([n % 256]) } : { n }));
     for (const value of sent) socket.emit('message', value);
-    assert.deepEqual(await count(500), sent.map((data) => ({ data })), transport);
+    assert.deepEqual(
+      await count(500),
+      sent.map((data) => ({ data })),
+      transport,
+    );
   }
 });
 

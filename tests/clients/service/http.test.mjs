@@ -81,7 +81,16 @@ test('metrics are Prometheus text, under both paths', async () => {
 });
 
 describe('what is not there', () => {
-  for (const path of ['/nope', API, `${API}/`, `${API}/nope`, `${API}/healthz`, '/socket.io', '/socket.iox/', '/engine.io/?EIO=4&transport=polling']) {
+  for (const path of [
+    '/nope',
+    API,
+    `${API}/`,
+    `${API}/nope`,
+    `${API}/healthz`,
+    '/socket.io',
+    '/socket.iox/',
+    '/engine.io/?EIO=4&transport=polling',
+  ]) {
     test(`GET ${path} is 404 in JSON`, async () => {
       assertError(await service.get(path), 404, 'not_found');
     });
@@ -98,7 +107,7 @@ describe('what is not there', () => {
   test('a WebSocket handshake on another path is refused', async () => {
     for (const path of ['/nope', '/socket.io?EIO=4&transport=websocket', `${API}/health`]) {
       const { status } = await handshake(service.url + path);
-      assert.ok(status >= 400 && status < 500 || path.endsWith('health') && status === 200, `${path}: ${status}`);
+      assert.ok((status >= 400 && status < 500) || (path.endsWith('health') && status === 200), `${path}: ${status}`);
     }
   });
 });
@@ -134,7 +143,12 @@ describe('origins in development', () => {
     assert.equal((await handshake(service.url + WEBSOCKET, { Origin: service.url })).status, 101);
   });
 
-  for (const origin of ['https://evil.example', 'http://localhost.evil.example', 'http://evil.example/localhost', 'null']) {
+  for (const origin of [
+    'https://evil.example',
+    'http://localhost.evil.example',
+    'http://evil.example/localhost',
+    'null',
+  ]) {
     test(`${origin} is refused`, () => assertOriginRefused(service, origin));
   }
 });

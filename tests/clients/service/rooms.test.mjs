@@ -164,16 +164,25 @@ describe('chat_message', () => {
       Array.from({ length: each }, (_, n) => say(socket, meeting_id, `${m}/${n}`)),
     );
     const seqs = (await Promise.all(acks)).map((ack) => ack.seq);
-    assert.deepEqual(seqs.toSorted((a, b) => a - b), Array.from({ length: total }, (_, n) => n + 1));
+    assert.deepEqual(
+      seqs.toSorted((a, b) => a - b),
+      Array.from({ length: total }, (_, n) => n + 1),
+    );
     for (const { heard } of members) {
       await heard.count(total);
-      assert.deepEqual(heard.items.map((event) => event.seq), Array.from({ length: total }, (_, n) => n + 1));
+      assert.deepEqual(
+        heard.items.map((event) => event.seq),
+        Array.from({ length: total }, (_, n) => n + 1),
+      );
       assert.deepEqual(heard.items, members[0].heard.items);
     }
     assert.equal(new Set(members[0].heard.items.map((event) => event.id)).size, total);
     for (const m of members.keys()) {
       const own = members[0].heard.items.filter((event) => event.text.startsWith(`${m}/`));
-      assert.deepEqual(own.map((event) => event.text), Array.from({ length: each }, (_, n) => `${m}/${n}`));
+      assert.deepEqual(
+        own.map((event) => event.text),
+        Array.from({ length: each }, (_, n) => `${m}/${n}`),
+      );
     }
   });
 
@@ -186,7 +195,10 @@ describe('chat_message', () => {
     for (let n = 1; n <= 5; n++) assert.equal((await say(a, here, 'x')).seq, n);
     assert.equal((await say(b, there, 'own')).seq, 1);
     await settled(b);
-    assert.deepEqual(items.map((event) => event.text), ['own']);
+    assert.deepEqual(
+      items.map((event) => event.text),
+      ['own'],
+    );
   });
 
   test('to a meeting named like a socket id does not reach that socket', async (t) => {
@@ -260,7 +272,10 @@ describe('chat_message', () => {
         assert.equal(error.details?.field, 'text', JSON.stringify(error));
       }
       await settled(socket);
-      assert.deepEqual(items.map((event) => event.text), fine ? [text] : []);
+      assert.deepEqual(
+        items.map((event) => event.text),
+        fine ? [text] : [],
+      );
     });
   }
 
@@ -308,7 +323,10 @@ describe('leave_room', () => {
     await say(stays, meeting_id, 'after');
     await refused(say(leaves, meeting_id, 'from outside'), 'not_joined');
     await settled(leaves);
-    assert.deepEqual(items.map((event) => event.text), ['before']);
+    assert.deepEqual(
+      items.map((event) => event.text),
+      ['before'],
+    );
     assertHas(await ask(leaves, 'join_room', { meeting_id }), { ok: true, seq: 2, members: 2 });
   });
 

@@ -38,7 +38,10 @@ async function othersAreUnaffected(t, meeting_id, stall) {
   assertHas(await ask(talker, 'join_room', meeting_id), { members: 3 });
   const sent = await floodUntilClosed(talker, meeting_id);
   await heard.count(sent);
-  assert.deepEqual(heard.items.map((event) => event.seq - seq), Array.from({ length: sent }, (_, n) => n + 1));
+  assert.deepEqual(
+    heard.items.map((event) => event.seq - seq),
+    Array.from({ length: sent }, (_, n) => n + 1),
+  );
   await eventually(async () => assertHas(await ask(talker, 'join_room', meeting_id), { members: 2 }));
 }
 

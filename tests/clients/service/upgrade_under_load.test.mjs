@@ -110,27 +110,37 @@ test('1 000 upgrades with messages in flight both ways', { timeout: BOUND_MS }, 
 });
 
 for (const release of ['4.0', '4.8']) {
-  test(`200 upgrades of socket.io-client ${release}, which talks from its first moment on`, { timeout: BOUND_MS }, async (t) => {
-    const meeting_id = `stock-${release}`;
-    await amidTalk(t, meeting_id, 200, async () => {
-      const socket = open(t, service.url, { release, transport: 'upgrade' });
-      const responses = record(socket, 'response');
-      const room = record(socket, 'chat_message');
-      let upgraded = false;
-      socket.io.engine.once('upgrade', () => (upgraded = true));
-      let sent = 0;
-      const timer = setInterval(() => socket.emit('message', sent++), 1);
-      t.after(() => clearInterval(timer));
-      const { seq } = await ask(socket, 'join_room', { meeting_id });
-      await eventually(() => assert.ok(upgraded && sent > 50, 'upgraded'));
-      clearInterval(timer);
-      await responses.count(sent);
-      const { seq: now } = await ask(socket, 'join_room', { meeting_id });
-      await room.count(now - seq);
-      assert.deepEqual(responses.items.map(({ data }) => data), numbers(0, sent));
-      assert.deepEqual(room.items.map((event) => event.seq), numbers(seq + 1, room.items.length));
-      socket.disconnect();
-      return { heard: room.items.length };
-    });
-  });
+  test(
+    `200 upgrades of socket.io-client ${release}, which talks from its first moment on`,
+    { timeout: BOUND_MS },
+    async (t) => {
+      const meeting_id = `stock-${release}`;
+      await amidTalk(t, meeting_id, 200, async () => {
+        const socket = open(t, service.url, { release, transport: 'upgrade' });
+        const responses = record(socket, 'response');
+        const room = record(socket, 'chat_message');
+        let upgraded = false;
+        socket.io.engine.once('upgrade', () => (upgraded = true));
+        let sent = 0;
+        const timer = setInterval(() => socket.emit('message', sent++), 1);
+        t.after(() => clearInterval(timer));
+        const { seq } = await ask(socket, 'join_room', { meeting_id });
+        await eventually(() => assert.ok(upgraded && sent > 50, 'upgraded'));
+        clearInterval(timer);
+        await responses.count(sent);
+        const { seq: now } = await ask(socket, 'join_room', { meeting_id });
+        await room.count(now - seq);
+        assert.deepEqual(
+          responses.items.map(({ data }) => data),
+          numbers(0, sent),
+        );
+        assert.deepEqual(
+          room.items.map((event) => event.seq),
+          numbers(seq + 1, room.items.length),
+        );
+        socket.disconnect();
+        return { heard: room.items.length };
+      });
+    },
+  );
 }

@@ -7,8 +7,8 @@ const require = createRequire(import.meta.url);
 
 export const RELEASES = {
   '4.0': require('client-4.0'),
-  '4.4': require('client-4.4'),
-  '4.8': require('client-4.8'),
+  4.4: require('client-4.4'),
+  4.8: require('client-4.8'),
 };
 
 export const TRANSPORTS = {
