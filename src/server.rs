@@ -116,7 +116,7 @@ impl Server {
     /// Serves until `stop` is ready, then drains.
     pub async fn run(self, stop: impl Future) {
         let Self { listener, shared, metrics, config } = self;
-        let executor = Arc::clone(&shared.executor());
+        let executor = Arc::clone(shared.executor());
         let serving = executor.spawn(net::serve(listener, Arc::clone(&shared)));
         let serving_metrics = metrics.map(|(listener, shared)| executor.spawn(net::serve(listener, shared)));
         stop.await;

@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn reads_every_kind_of_request() {
         let sid = || SessionId::new("abc");
-        let cases: &[(&str, &str, &str, bool, Result<Intent, Refusal>)] = &[
+        type Case<'a> = (&'a str, &'a str, &'a str, bool, Result<Intent, Refusal>);
+        let cases: &[Case<'_>] = &[
             ("polling handshake", "GET", "EIO=4&transport=polling", false, Ok(Intent::OpenPolling)),
             ("keys in any order", "GET", "t=x&transport=polling&j=1&EIO=4", false, Ok(Intent::OpenPolling)),
             ("websocket handshake", "GET", "EIO=4&transport=websocket", true, Ok(Intent::OpenWebSocket)),

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn decodes_every_payload_form() {
-        let cases: &[(&str, &[u8], Vec<Result<Packet<'_>, ProtocolError>>)] = &[
+        type Case<'a> = (&'a str, &'a [u8], Vec<Result<Packet<'a>, ProtocolError>>);
+        let cases: &[Case<'_>] = &[
             ("one", b"4a", vec![text("a")]),
             ("two", b"4a\x1e4b", vec![text("a"), text("b")]),
             ("mixed", b"4a\x1ebAQID\x1e3", vec![text("a"), binary(&[1, 2, 3]), Ok(Packet::Pong)]),

@@ -210,7 +210,7 @@ impl Session {
     /// Decided when asked and not by a queued packet, so that *every* poll during an upgrade gets its noop and none
     /// is written to the WebSocket.
     pub fn poll_answer(&mut self, queued: bool, now: Instant) -> PollAnswer {
-        let answer = match &mut self.state {
+        match &mut self.state {
             State::Polling(_) if !queued => PollAnswer::Wait,
             State::Polling(requests) => {
                 requests.get = false;
@@ -235,8 +235,7 @@ impl Session {
                 if by_client { PollAnswer::Noop } else { PollAnswer::Close }
             }
             State::Closed { by_client: false } => PollAnswer::Close,
-        };
-        answer
+        }
     }
 
     /// A POST begins; call [`end_post`](Self::end_post) when its packets were handled.

@@ -145,7 +145,7 @@ impl Outbox {
         self.lock().close
     }
 
-    /// Moves queued frames to the end of `into`, in order: all of them, or the first [`TAKE_BYTES`] and a frame.
+    /// Moves queued frames to the end of `into`, in order: all of them, or the first 128 KiB and the frame on their edge.
     ///
     /// Nothing queued: sleeps in `slot`, or says why the client is to be closed, if it is. The bound keeps what is
     /// taken out, and no longer counts against the limit, small.

@@ -4,7 +4,7 @@ from service import Service
 
 
 @pytest.fixture(scope="module")
-def service():
-    """One service for a file. At its end it must still answer, without a panic."""
-    with Service() as running:
+def service(request):
+    """One service for a file, with the file's SETTINGS. At its end it must still answer, without a panic."""
+    with Service(**getattr(request.module, "SETTINGS", {})) as running:
         yield running
