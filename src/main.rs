@@ -38,7 +38,7 @@ fn run(config: Config) -> ExitCode {
     for warning in config.warnings() {
         log::warn!("{warning}");
     }
-    let worker_threads = config.worker_threads;
+    let (worker_threads, drain_timeout) = (config.worker_threads, config.drain_timeout);
     let executor = Arc::new(smol::Executor::new());
     let address = (config.host, config.port);
     let server = match Server::bind(config, &executor) {
@@ -53,6 +53,10 @@ fn run(config: Config) -> ExitCode {
         Ok(address) => log::info!("listening on http://{address}"),
         Err(error) => log::warn!("listening, on an address that the system does not tell: {error}"),
     }
+    let stop = async {
+        stop.await;
+        shutdown::end_after(drain_timeout);
+    };
     server::block_on(&executor, worker_threads, server.run(stop));
     ExitCode::SUCCESS
 }

@@ -203,9 +203,14 @@ async fn drain(shared: &Shared, config: &Config) {
         closing.push((started_at + after, session));
     }
     for (at, session) in closing {
-        if at > Instant::now() {
-            Timer::at(at.min(deadline)).await;
+        // Nobody is waited for who has left by himself.
+        while Instant::now() < at.min(deadline) && shared.session_count() > 0 {
+            Timer::at(at.min(deadline).min(Instant::now() + DRAIN_TICK)).await;
         }
+        session.request_close(CloseReason::Draining);
+    }
+    // Those that were opened in the very moment in which the drain began.
+    for session in shared.sessions() {
         session.request_close(CloseReason::Draining);
     }
     let goodbye = deadline.min(Instant::now() + GOODBYE);

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io;
 use std::process;
 use std::thread;
+use std::time::Duration;
 
 use async_signal::{Signal, Signals};
 use smol::channel;
@@ -35,6 +36,18 @@ pub fn signal() -> io::Result<impl Future<Output = Signal>> {
     Ok(async move { receiver.recv().await.unwrap_or(Signal::Term) })
 }
 
+/// Ends the process after `timeout`, with status 0, whatever it is busy with: a drain must not depend on the very
+/// threads that may be the problem.
+pub fn end_after(timeout: Duration) {
+    let watch = move || {
+        thread::sleep(timeout);
+        process::exit(0);
+    };
+    if let Err(error) = thread::Builder::new().name("deadline".into()).stack_size(STACK_BYTES).spawn(watch) {
+        log::warn!("nobody watches the drain's deadline: {error}");
+    }
+}
+
 async fn next(signals: &mut Signals) -> Signal {
     loop {
         // The stream never ends; an error is a short read of its pipe, and the next read is sound.
@@ -52,7 +65,6 @@ mod tests {
     use std::env;
     use std::io::{BufRead as _, BufReader};
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     use super::*;
 

@@ -152,6 +152,7 @@ part_clients() {
   need node nodejs
   need npm npm
   need python3 python3
+  if [[ -z ${CHROMIUM_BIN:-} ]]; then need chromium chromium; fi
   prepare build timeout "$CARGO_LIMIT_S" cargo build --locked --release --bins --examples || return 0
   prepare npm install_npm || return 0
   prepare pip install_python || return 0

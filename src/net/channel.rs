@@ -19,7 +19,11 @@ use async_tungstenite::{
         protocol::{Role, WebSocketConfig},
     },
 };
-use smol::{Async, future::FutureExt as _, stream::Stream as _};
+use smol::{
+    Async,
+    future::{FutureExt as _, yield_now},
+    stream::Stream as _,
+};
 
 use crate::{
     net::{
@@ -40,6 +44,8 @@ pub(super) struct Channel {
     writing: VecDeque<Frame>,
     /// How much of the first one is written, in bytes.
     written_bytes: usize,
+    /// The answer to the upgrade request is the first one, and not written yet.
+    greets: bool,
     /// Bytes of control frames that were put into `writing` since it was last empty.
     control_bytes: usize,
 }
@@ -71,11 +77,13 @@ pub(super) enum CloseCode {
 
 /// Slices per system call. More would not make it cheaper per frame.
 const SLICES: usize = 64;
-/// A read buffer stays with its connection, so it is small; a larger message gets one for itself.
+/// A read buffer stays with its connection, so it begins small, in bytes. A larger message makes it grow, and the library
+/// does not give that back: a connection keeps as much as its largest message, which is at most `max_payload`.
 const READ_BUFFER_BYTES: usize = 1024;
 /// Pongs that may wait to be written, in bytes.
 const CONTROL_MAX_BYTES: usize = 16 * 1024;
-/// How long a closed connection may take to read our close frame and hang up.
+/// How long a closed connection may take to read what was queued for it, and then to hang up.
+const FLUSH: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(1);
 
 impl Channel {
@@ -88,12 +96,18 @@ impl Channel {
             .max_frame_size(Some(max_message));
         let io = Io::new(stream);
         let websocket = WebSocketStream::from_partially_read(io, unread, Role::Server, Some(config)).await;
-        Self { websocket, writing: VecDeque::new(), written_bytes: 0, control_bytes: 0 }
+        Self { websocket, writing: VecDeque::new(), written_bytes: 0, greets: false, control_bytes: 0 }
     }
 
     /// Puts bytes at the head of everything, such as the handshake's answer: it leaves with the first frames.
     pub(super) fn prepend(&mut self, bytes: &[u8]) {
         self.writing.push_front(Frame::raw(bytes));
+        self.greets = true;
+    }
+
+    /// To be called when the task gets its turn.
+    pub(super) fn begin_turn(&mut self) {
+        self.websocket.get_mut().begin_turn();
     }
 
     /// The next text or binary message.
@@ -123,8 +137,8 @@ impl Channel {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         let collected = mem::take(&mut self.websocket.get_mut().collected);
         if !collected.is_empty() {
-            // Ahead of data, but not into the middle of a frame.
-            let index = usize::from(self.written_bytes > 0);
+            // Ahead of data, but not into the middle of a frame, nor before the answer to the upgrade request.
+            let index = usize::from(self.written_bytes > 0 || self.greets);
             self.control_bytes += collected.len();
             self.writing.insert(index.min(self.writing.len()), Frame::raw(&collected));
         }
@@ -171,6 +185,7 @@ impl Channel {
             }
             written -= left;
             self.written_bytes = 0;
+            self.greets = false;
             self.writing.pop_front();
         }
     }
@@ -178,19 +193,30 @@ impl Channel {
     /// Writes what is left and, with a code, a close frame, then waits a moment for the client to hang up: closing at once
     /// could make the kernel throw the close frame away.
     pub(super) async fn close(&mut self, code: Option<CloseCode>, timers: &Timers) {
+        // The library's answer to the client's close frame, if it is that: no frame may follow it.
+        let collected = mem::take(&mut self.websocket.get_mut().collected);
+        if !collected.is_empty() {
+            self.writing.push_back(Frame::raw(&collected));
+        }
         if let Some(code) = code {
             let [high, low] = (code as u16).to_be_bytes();
             self.writing.push_back(Frame::raw(&[0x88, 2, high, low]));
         }
-        let orderly = async {
+        let flush = async {
             while !self.is_flushed() {
                 if poll_fn(|cx| self.poll_flush(cx)).await.is_err() {
-                    return;
+                    return false;
                 }
             }
-            drain(self.websocket.get_ref().stream()).await;
+            true
         };
-        orderly.or(timers.after(LINGER)).await;
+        let late = async {
+            timers.after(FLUSH).await;
+            false
+        };
+        if flush.or(late).await {
+            drain(self.websocket.get_ref().stream()).or(timers.after(LINGER)).await;
+        }
     }
 }
 
@@ -204,6 +230,8 @@ pub(super) async fn drain(stream: &Async<std::net::TcpStream>) {
         if !matches!(read, Ok(1..)) {
             return;
         }
+        // A client that never stops sending must not keep the time limit from being looked at.
+        yield_now().await;
     }
 }
 

@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::{Async, future::FutureExt as _, io::AsyncWriteExt as _};
+use smol::{
+    Async,
+    future::{FutureExt as _, yield_now},
+    io::AsyncWriteExt as _,
+};
 
 use crate::{
     http::{self, Accept, BodyDecoder, CONTINUE, Cors, Encoding, Framing, Head, HttpError, Response, Version},
@@ -75,6 +79,8 @@ pub(super) enum Read {
     Cancelled,
 }
 
+/// Requests of one connection before others get their turn.
+const REQUESTS_IN_A_ROW: u32 = 16;
 /// How long an answer may take to be taken from us.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may take to hang up after an answer that closes the connection.
@@ -99,7 +105,11 @@ impl Connection {
 
     async fn serve(mut self) {
         let mut is_first = true;
-        loop {
+        for served in 1_u32.. {
+            // Pipelined requests need not wait for anything, and others need their turn.
+            if served.is_multiple_of(REQUESTS_IN_A_ROW) {
+                yield_now().await;
+            }
             let head = match self.read_head(is_first).await {
                 Ok(Some(head)) => head,
                 Ok(None) => return,

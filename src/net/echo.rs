@@ -17,6 +17,7 @@ use crate::{
 pub(super) async fn run(mut channel: Channel, shared: Arc<Shared>, _admission: Admission) {
     let code: Option<CloseCode> = loop {
         let next = poll_fn(|cx| {
+            channel.begin_turn();
             match channel.poll_flush(cx) {
                 Poll::Ready(Ok(_)) if channel.is_flushed() => {}
                 Poll::Ready(Ok(_)) => {

@@ -21,15 +21,25 @@ pub(super) struct Io {
     stream: Async<TcpStream>,
     /// The last read took all there was: asking the kernel again would only cost a system call.
     drained: bool,
+    /// What may still be read in this turn, in bytes.
+    budget: usize,
     /// Bytes read since [`take_bytes_in`](Self::take_bytes_in) was asked.
     bytes_in: u64,
-    /// What the library wrote. Bounded: it writes at most one control frame per frame it reads.
+    /// What the library wrote. Bounded: it writes at most one control frame for each that it reads in a turn.
     pub(super) collected: Vec<u8>,
 }
 
+/// What one connection may read before the others get their turn.
+const TURN_BYTES: usize = 64 * 1024;
+
 impl Io {
     pub(super) fn new(stream: Async<TcpStream>) -> Self {
-        Self { stream, drained: false, bytes_in: 0, collected: Vec::new() }
+        Self { stream, drained: false, budget: TURN_BYTES, bytes_in: 0, collected: Vec::new() }
+    }
+
+    /// A task's turn begins: so much may be read until the others get theirs.
+    pub(super) fn begin_turn(&mut self) {
+        self.budget = TURN_BYTES;
     }
 
     pub(super) fn take_bytes_in(&mut self) -> u64 {
@@ -70,6 +80,11 @@ pub(super) fn poll_read(stream: &Async<TcpStream>, cx: &mut Context<'_>, buf: &m
 
 impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.budget == 0 {
+            // The library answers pings and skips fragments by itself, for as long as there are any.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         if self.drained {
             ready!(self.stream.poll_readable(cx))?;
             self.drained = false;
@@ -78,6 +93,7 @@ impl AsyncRead for Io {
         if let Ok(read) = outcome {
             self.drained = read < buf.len() && read > 0;
             self.bytes_in += read as u64;
+            self.budget = self.budget.saturating_sub(read);
         }
         Poll::Ready(outcome)
     }

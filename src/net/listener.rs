@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::{Async, future::FutureExt as _};
+use smol::{
+    Async,
+    future::{FutureExt as _, yield_now},
+};
 
 use crate::{
     metrics::Refusal,
@@ -17,6 +20,8 @@ use crate::{
 /// Connections that the kernel keeps for us while we are busy. The standard library's 128 would make a wave of
 /// reconnecting clients wait a second for their next SYN.
 const BACKLOG: i32 = 4096;
+/// Connections accepted before others get their turn on this thread.
+const ACCEPTS_IN_A_ROW: u64 = 64;
 /// Refused connections that are given time to read why, and how long.
 const LINGERING_MAX: usize = 256;
 const LINGER: Duration = Duration::from_secs(1);
@@ -39,7 +44,10 @@ pub fn bind(address: SocketAddr) -> io::Result<Async<TcpListener>> {
 pub async fn serve(listener: Async<TcpListener>, shared: Arc<Shared>) {
     let mut pause = PAUSE_MIN;
     let mut log_at = Instant::now();
-    loop {
+    for accepted in 1_u64.. {
+        if accepted.is_multiple_of(ACCEPTS_IN_A_ROW) {
+            yield_now().await;
+        }
         match listener.accept().await {
             Ok((stream, peer)) => {
                 pause = PAUSE_MIN;

@@ -1,6 +1,7 @@
 //! Requests to the Engine.IO path: handshakes, polls, posts, and the way to a WebSocket.
 
 use std::{
+    collections::VecDeque,
     future::{Future as _, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -25,6 +26,10 @@ use crate::{
 const PIPELINE_MAX_BYTES: usize = 64 * 1024;
 /// What a client is told that comes while the server stops.
 const DRAIN_RETRY_MS: u32 = 1000;
+/// And one that comes while there are as many sessions as there may be.
+const FULL_RETRY_MS: u32 = 5000;
+/// Packets in one answer. Clients built on python-engineio refuse a payload with more.
+const PACKETS_MAX: usize = 16;
 
 impl Connection {
     /// Answers a request to the Engine.IO path.
@@ -132,6 +137,11 @@ impl Connection {
             self.shared.metrics.refused(metrics::Refusal::Draining);
             return Err(Response::from_error(&HttpError::Unavailable { retry_after_ms: DRAIN_RETRY_MS }));
         }
+        // A session on polling needs no connection between its requests, so counting those would not bound it.
+        if self.shared.settings.max_connections.is_some_and(|limit| self.shared.session_count() >= limit) {
+            self.shared.metrics.refused(metrics::Refusal::TooManyConnections);
+            return Err(Response::from_error(&HttpError::Unavailable { retry_after_ms: FULL_RETRY_MS }));
+        }
         let handshake = Handshake {
             query: head.query().into(),
             authorization: head.header_str("authorization").map(Into::into),
@@ -186,12 +196,14 @@ impl Connection {
             return Outcome::Hang;
         };
         let mut packets = Vec::new();
-        let mut count = 0;
-        if matches!(answer, PollAnswer::Take | PollAnswer::Close) {
-            for frame in session.outbox().take_all() {
-                payload::encode(&frame, &mut packets);
-                count += 1;
-            }
+        let frames = match answer {
+            // The rest comes with the next poll.
+            PollAnswer::Take => session.outbox().take_up_to(PACKETS_MAX),
+            PollAnswer::Close => session.outbox().take_all(),
+            _ => VecDeque::new(),
+        };
+        for frame in &frames {
+            payload::encode(frame, &mut packets);
         }
         let last: &[u8] = match answer {
             PollAnswer::Close => b"1",
@@ -207,7 +219,7 @@ impl Connection {
         }
         packets.extend_from_slice(last);
         session.outbox().wake_all();
-        self.packets(session, packets, count)
+        self.packets(session, packets, frames.len() as u64)
     }
 
     /// Reads packets and handles them, in order, before the answer.

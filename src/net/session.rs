@@ -156,10 +156,10 @@ impl Session {
             (transport, engine.is_lingering())
         };
         // Closed before the layer above is told: from here on nothing is queued, and no room takes it in.
-        if lingers || transport == Transport::WebSocket {
-            self.outbox.close(reason);
-        } else {
-            self.outbox.abandon(reason);
+        match reason {
+            // Nobody is there to read what is queued.
+            CloseReason::TransportError | CloseReason::PingTimeout => self.outbox.abandon(reason),
+            _ => self.outbox.close(reason),
         }
         if !lingers {
             self.forget();

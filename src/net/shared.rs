@@ -54,7 +54,7 @@ pub struct Settings {
     pub keep_alive_timeout: Duration,
     /// The largest body of a request that is not Engine.IO's, in bytes.
     pub max_body: usize,
-    /// TCP connections at a time; further ones are told 503. `None`: no limit but the descriptors.
+    /// TCP connections at a time, and sessions; further ones are told 503. `None`: no limit but the descriptors.
     pub max_connections: Option<usize>,
     /// Which pages may connect.
     pub cors: AllowedOrigins,

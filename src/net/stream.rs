@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_tungstenite::tungstenite::Message;
@@ -62,6 +62,8 @@ enum Over {
 const MESSAGES_IN_A_ROW: usize = 64;
 /// A budget, raised knowingly: times ten thousand.
 const FUTURE_MAX_BYTES: usize = 1024;
+/// How much later than the session's own limit an upgrade is given up by its WebSocket.
+const UPGRADE_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves a session on `channel` until one of them ends. `upgrade` is the number of the upgrade, if this is one.
 ///
@@ -74,7 +76,12 @@ pub(super) fn serve(
     admission: Admission,
 ) -> impl Future<Output = ()> {
     let phase = upgrade.map_or(Phase::Open, Phase::Probing);
-    let timer = shared.timers.sleep();
+    let mut timer = shared.timers.sleep();
+    if upgrade.is_some() {
+        // The session's keeper ends an upgrade that takes too long, and tells us. This is for the case that a later upgrade's
+        // task sleeps in our place by then.
+        timer.set_at(Instant::now() + shared.settings.engine.upgrade_timeout + UPGRADE_GRACE);
+    }
     let mut stream =
         Stream { channel, session, shared, timer, armed: None, phase, reads_on: false, _admission: admission };
     let serving = async move {
@@ -110,6 +117,7 @@ impl Stream {
     }
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
+        self.channel.begin_turn();
         // In this order: answers to everything that was read leave in one write.
         if let Poll::Ready(over) = self.poll_read(cx) {
             // What was queued before, the answer to a close frame among it, still goes out.
@@ -122,12 +130,16 @@ impl Stream {
         if mem::take(&mut self.reads_on) && self.channel.is_flushed() {
             cx.waker().wake_by_ref();
         }
-        if self.phase == Phase::Open { self.poll_deadline(cx) } else { Poll::Pending }
+        match self.phase {
+            Phase::Open => self.poll_deadline(cx),
+            Phase::Probing(_) | Phase::Held(_) => Pin::new(&mut self.timer).poll(cx).map(|()| Over::Upgrade),
+        }
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Over> {
         for _ in 0..MESSAGES_IN_A_ROW {
             if let Phase::Held(number) = self.phase {
+                self.session.outbox().sleep_in(Slot::Stream, cx.waker());
                 match self.step(number, "5") {
                     Some(over) => return Poll::Ready(over),
                     None if self.phase != Phase::Open => return Poll::Pending,
@@ -135,11 +147,11 @@ impl Stream {
                 }
             }
             if self.channel.is_clogged() {
-                return Poll::Pending;
+                break;
             }
             // Answers first: a client that reads what it gets must not be taken for a slow one because it sends fast. What it
             // sends waits in the kernel until half of the outbox is free again.
-            if self.session.outbox().is_half_full() {
+            if self.phase == Phase::Open && self.session.outbox().is_half_full() {
                 break;
             }
             let polled = self.channel.poll_message(cx);
@@ -188,9 +200,13 @@ impl Stream {
         let step = self.session.engine().handle_probe(number, packet);
         match step {
             ProbeStep::Answer => self.channel.writing().push_back(Frame::text("3probe")),
-            ProbeStep::Hold => self.phase = Phase::Held(number),
+            ProbeStep::Hold => {
+                self.phase = Phase::Held(number);
+                return None;
+            }
             ProbeStep::Done => {
                 self.phase = Phase::Open;
+                self.timer = self.shared.timers.sleep();
                 self.shared.metrics.upgraded();
             }
             ProbeStep::Abort => return Some(Over::Upgrade),
@@ -225,6 +241,9 @@ impl Stream {
                 if let Some(reason) = self.session.outbox().close_reason()
                     && (reason == CloseReason::SlowConsumer || self.session.engine().is_closed())
                 {
+                    if self.phase != Phase::Open {
+                        return Poll::Ready(Over::Upgrade);
+                    }
                     return Poll::Ready(Over::Session(reason, Some(reason.into())));
                 }
             }

@@ -176,6 +176,16 @@ impl Outbox {
         Poll::Ready(Ok(()))
     }
 
+    /// Takes the first frames that are queued, at most `count` of them.
+    pub fn take_up_to(&self, count: usize) -> VecDeque<Frame> {
+        let mut state = self.lock();
+        let count = count.min(state.frames.len());
+        let rest = state.frames.split_off(count);
+        let taken = mem::replace(&mut state.frames, rest);
+        state.queued_bytes -= taken.iter().map(Frame::cost_bytes).sum::<usize>().min(state.queued_bytes);
+        taken
+    }
+
     /// Takes everything that is queued.
     pub fn take_all(&self) -> VecDeque<Frame> {
         let mut state = self.lock();
@@ -320,6 +330,18 @@ mod tests {
         assert_eq!(first_bytes(), "34");
         assert_eq!(first_bytes(), "5");
         assert_eq!(outbox.queued_bytes(), 0);
+    }
+
+    #[test]
+    fn taking_a_few_leaves_the_rest() {
+        let outbox = Outbox::new(1000);
+        for packet in ["4a", "4b", "4c"] {
+            outbox.push(Frame::text(packet));
+        }
+        assert_eq!(outbox.take_up_to(2).len(), 2);
+        assert_eq!(outbox.queued_bytes(), 4);
+        assert_eq!(payloads(&outbox), ["4c"]);
+        assert!(outbox.take_up_to(2).is_empty());
     }
 
     #[test]

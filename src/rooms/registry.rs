@@ -93,15 +93,18 @@ impl<T: Send + 'static> Rooms<T> {
         &self,
         id: &RoomId,
         member: &Arc<Member>,
-        make: impl FnOnce() -> T,
+        make: impl Fn() -> T,
         then: impl FnOnce(Result<&mut Room<T>, RoomError>) + Send + 'static,
     ) {
-        if let Err(error) = self.note_join(id, member) {
-            return then(Err(error));
-        }
+        let is_new = match self.note_join(id, member) {
+            Ok(is_new) => is_new,
+            Err(error) => return then(Err(error)),
+        };
         let limit = self.shared.limits.members;
+        // All members of a full room may come back at once.
+        let waiting_turns = self.shared.limits.waiting_turns + limit;
         let (joining, room_id) = (Arc::clone(member), id.clone());
-        self.run(id, Some(make), move |room| {
+        self.run(id, Some(make), waiting_turns, move |room| {
             let joined = room.and_then(|room| {
                 // The socket may have gone, or left, since it asked.
                 if !joining.is_in(room_id.as_str()) {
@@ -115,7 +118,8 @@ impl<T: Send + 'static> Rooms<T> {
                 }
                 Ok(room)
             });
-            if joined.is_err() {
+            // A member that asked again, and was refused, stays in.
+            if joined.is_err() && is_new {
                 joining.joined().rooms.retain(|joined| *joined != room_id);
             }
             then(joined);
@@ -150,7 +154,7 @@ impl<T: Send + 'static> Rooms<T> {
 
     /// Runs a turn in a room that exists.
     pub fn turn(&self, id: &RoomId, turn: impl FnOnce(Result<&mut Room<T>, RoomError>) + Send + 'static) {
-        self.run(id, None::<fn() -> T>, turn);
+        self.run(id, None::<fn() -> T>, self.shared.limits.waiting_turns, turn);
     }
 
     /// How many rooms there are.
@@ -164,24 +168,27 @@ impl<T: Send + 'static> Rooms<T> {
         self.len() == 0
     }
 
-    fn note_join(&self, id: &RoomId, member: &Arc<Member>) -> Result<(), RoomError> {
+    /// Notes what the member asks for. True if it had not asked for that before.
+    fn note_join(&self, id: &RoomId, member: &Arc<Member>) -> Result<bool, RoomError> {
         let mut joined = member.joined();
         if joined.gone {
             return Err(RoomError::Gone);
         }
-        if !joined.rooms.contains(id) {
+        let is_new = !joined.rooms.contains(id);
+        if is_new {
             if joined.rooms.len() >= self.shared.limits.rooms_per_member {
                 return Err(RoomError::TooManyRooms);
             }
             joined.rooms.push(id.clone());
         }
-        Ok(())
+        Ok(is_new)
     }
 
     fn take_out(&self, id: &RoomId, member: &Arc<Member>, then: impl FnOnce(&mut Room<T>) + Send + 'static) {
         let leaving = Arc::clone(member);
         let room_id = id.clone();
-        self.run(id, None::<fn() -> T>, move |room| {
+        // Never refused: the member would stay for ever. There are no more of these than joins before them.
+        self.run(id, None::<fn() -> T>, usize::MAX, move |room| {
             // It may have joined again in the meantime: the last word stands.
             if let Ok(room) = room
                 && !leaving.is_in(room_id.as_str())
@@ -196,15 +203,15 @@ impl<T: Send + 'static> Rooms<T> {
     fn run(
         &self,
         id: &RoomId,
-        make: Option<impl FnOnce() -> T>,
+        make: Option<impl Fn() -> T>,
+        waiting_turns: usize,
         turn: impl FnOnce(Result<&mut Room<T>, RoomError>) + Send + 'static,
     ) {
-        let mut make = make;
         let mut turn = Some(turn);
         loop {
             let cell = match self.find(id) {
                 Some(cell) => cell,
-                None => match make.take().map(|make| self.make(id, make)) {
+                None => match make.as_ref().map(|make| self.make(id, make)) {
                     Some(Ok(cell)) => cell,
                     refused => {
                         let error = refused.and_then(Result::err).unwrap_or(RoomError::Gone);
@@ -215,7 +222,7 @@ impl<T: Send + 'static> Rooms<T> {
                     }
                 },
             };
-            match cell.begin(&mut turn, self.shared.limits.waiting_turns) {
+            match cell.begin(&mut turn, waiting_turns) {
                 Begin::Now => {
                     let result = turn.take().map(|turn| cell.run_one(turn));
                     self.drain(id, &cell);
@@ -241,8 +248,10 @@ impl<T: Send + 'static> Rooms<T> {
         self.shared.rooms.pin().get(id).cloned()
     }
 
-    fn make(&self, id: &RoomId, make: impl FnOnce() -> T) -> Result<Arc<Cell<T>>, RoomError> {
-        if self.len() >= self.shared.limits.rooms {
+    fn make(&self, id: &RoomId, make: impl Fn() -> T) -> Result<Arc<Cell<T>>, RoomError> {
+        // Counted before it can be found: whoever finds it may retire it, and count it off, before we go on.
+        if self.shared.count.fetch_add(1, Ordering::Relaxed) >= self.shared.limits.rooms {
+            self.shared.count.fetch_sub(1, Ordering::Relaxed);
             return Err(RoomError::RegistryFull);
         }
         let made = Arc::new(Cell {
@@ -251,8 +260,8 @@ impl<T: Send + 'static> Rooms<T> {
         });
         let rooms = self.shared.rooms.pin();
         let cell = Arc::clone(rooms.get_or_insert(id.clone(), Arc::clone(&made)));
-        if Arc::ptr_eq(&cell, &made) {
-            self.shared.count.fetch_add(1, Ordering::Relaxed);
+        if !Arc::ptr_eq(&cell, &made) {
+            self.shared.count.fetch_sub(1, Ordering::Relaxed);
         }
         Ok(cell)
     }
