@@ -3,6 +3,7 @@
 #
 #   tests/run.sh                    everything, as CI does
 #   tests/run.sh check unit         formatting, lints and docs; Rust tests
+#   tests/run.sh image              the binary of the Dockerfile, alone in a read-only root
 #   tests/run.sh clients            stock clients and raw sockets against the built binaries
 #   tests/run.sh clients drain upgrade      ... only the files whose name contains one of these words
 #
@@ -83,7 +84,7 @@ need() {
 part_check() {
   step format cargo fmt --check
   step clippy timeout "$CARGO_LIMIT_S" cargo clippy --locked --release --all-targets -- -D warnings
-  step docs env RUSTDOCFLAGS="-D warnings" timeout "$CARGO_LIMIT_S" cargo doc --locked --no-deps
+  step docs env RUSTDOCFLAGS="-D warnings" timeout "$CARGO_LIMIT_S" cargo doc --locked --release --no-deps
 }
 
 part_unit() {
@@ -202,18 +203,29 @@ part_clients() {
   fi
 }
 
+# What goes into the image, without a Docker engine.
+part_image() {
+  need curl curl
+  need unshare util-linux
+  say "image: tests/image.sh"
+  local status=0
+  logged image timeout "$CARGO_LIMIT_S" bash tests/image.sh || status=$?
+  suite image "$status" "$(number '^([0-9]+) passed, [0-9]+ failed$' "$LOGS/image.log")" \
+    "$(number '^[0-9]+ passed, ([0-9]+) failed$' "$LOGS/image.log")"
+}
+
 mkdir -p "$LOGS"
 parts=("$@")
-if ((${#parts[@]} == 0)); then parts=(check unit clients); fi
+if ((${#parts[@]} == 0)); then parts=(check unit image clients); fi
 for ((i = 0; i < ${#parts[@]}; i++)); do
   case ${parts[i]} in
-    check | unit) "part_${parts[i]}" ;;
+    check | unit | image) "part_${parts[i]}" ;;
     clients)
       part_clients "${parts[@]:i+1}"
       break
       ;;
     *)
-      echo "usage: tests/run.sh [check] [unit] [clients [WORD...]]" >&2
+      echo "usage: tests/run.sh [check] [unit] [image] [clients [WORD...]]" >&2
       exit 2
       ;;
   esac
