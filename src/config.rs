@@ -236,7 +236,7 @@ pub const SETTINGS: [Setting; 25] = [
     Setting::new("UPGRADE_TIMEOUT_MS", "10000", "milliseconds", "How long the change to WebSocket may take."),
     Setting::new("MAX_PAYLOAD", "65536", "bytes", "Longest message or polling body of a client."),
     Setting::new("OUTBOX_MAX_BYTES", "1048576", "bytes", "Queued for one slow client before it is closed."),
-    Setting::new("MAX_CONNECTIONS", "16000", "connections", "Open connections in all; 0 is no limit."),
+    Setting::new("MAX_CONNECTIONS", "16000", "connections", "Open connections, and sessions; 0 is no limit. Lowered to what the descriptor limit leaves."),
     Setting::new("HEAD_TIMEOUT", "5s", "duration", "How long a request head may take to arrive."),
     Setting::new("BODY_TIMEOUT", "10s", "duration", "How long a request body may take to arrive."),
     Setting::new("KEEP_ALIVE_TIMEOUT", "75s", "duration", "How long a connection may idle between requests."),

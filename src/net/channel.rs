@@ -2,12 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    future::poll_fn,
+    future::{Future as _, poll_fn},
     io::{self, IoSlice},
     mem,
     net::Shutdown,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    pin::{Pin, pin},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -46,6 +46,8 @@ pub(super) struct Channel {
     written_bytes: usize,
     /// The answer to the upgrade request is the first one, and not written yet.
     greets: bool,
+    /// The library's read buffer is larger than it began.
+    has_grown: bool,
     /// Bytes of control frames that were put into `writing` since it was last empty.
     control_bytes: usize,
 }
@@ -77,8 +79,7 @@ pub(super) enum CloseCode {
 
 /// Slices per system call. More would not make it cheaper per frame.
 const SLICES: usize = 64;
-/// A read buffer stays with its connection, so it begins small, in bytes. A larger message makes it grow, and the library
-/// does not give that back: a connection keeps as much as its largest message, which is at most `max_payload`.
+/// A read buffer stays with its connection, so it is small, in bytes. A larger message makes it grow for a while.
 const READ_BUFFER_BYTES: usize = 1024;
 /// Pongs that may wait to be written, in bytes.
 const CONTROL_MAX_BYTES: usize = 16 * 1024;
@@ -94,9 +95,16 @@ impl Channel {
             .write_buffer_size(0)
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
-        let io = Io::new(stream);
+        let io = Io::new(stream, &unread);
         let websocket = WebSocketStream::from_partially_read(io, unread, Role::Server, Some(config)).await;
-        Self { websocket, writing: VecDeque::new(), written_bytes: 0, greets: false, control_bytes: 0 }
+        Self {
+            websocket,
+            writing: VecDeque::new(),
+            written_bytes: 0,
+            greets: false,
+            has_grown: false,
+            control_bytes: 0,
+        }
     }
 
     /// Puts bytes at the head of everything, such as the handshake's answer: it leaves with the first frames.
@@ -113,13 +121,36 @@ impl Channel {
     /// The next text or binary message.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, End>> {
         loop {
-            return Poll::Ready(match ready!(Pin::new(&mut self.websocket).poll_next(cx)) {
-                Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => Ok(message),
+            let Poll::Ready(next) = Pin::new(&mut self.websocket).poll_next(cx) else {
+                self.give_buffer_back(cx);
+                return Poll::Pending;
+            };
+            return Poll::Ready(match next {
+                Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {
+                    self.has_grown |= message.len() > READ_BUFFER_BYTES;
+                    Ok(message)
+                }
                 // Answered by the library at its next read.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_))) => continue,
                 Some(Err(error)) => Err(end_of(&error)),
                 None => Err(End::Closed),
             });
+        }
+    }
+
+    /// The library keeps a buffer as large as the largest message it read. Between two messages nothing stands in it, and a new
+    /// instance of the library takes over.
+    fn give_buffer_back(&mut self, cx: &mut Context<'_>) {
+        if !self.has_grown || !self.websocket.get_ref().is_clear() {
+            return;
+        }
+        let config = *self.websocket.get_config();
+        let io = self.websocket.get_mut().renew();
+        let renewed = pin!(WebSocketStream::from_raw_socket(io, Role::Server, Some(config)));
+        // Ready at once: there is no handshake. The read that is waited for is registered with the socket already.
+        if let Poll::Ready(websocket) = renewed.poll(cx) {
+            self.websocket = websocket;
+            self.has_grown = false;
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::{
     io::{self, ErrorKind, IoSlice, Read as _, Write as _},
+    mem,
     net::TcpStream,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -12,13 +14,16 @@ use smol::{
     io::{AsyncRead, AsyncWrite},
 };
 
+use crate::net::boundary::Boundary;
+
 /// Reads come from the socket; writes are collected, and written by whoever writes everything else.
 ///
 /// The library writes pongs and answers to close frames by itself. Collecting them keeps one writer per socket, so
 /// that they cannot come in the middle of a frame.
 #[derive(Debug)]
 pub(super) struct Io {
-    stream: Async<TcpStream>,
+    stream: Arc<Async<TcpStream>>,
+    boundary: Boundary,
     /// The last read took all there was: asking the kernel again would only cost a system call.
     drained: bool,
     /// What may still be read in this turn, in bytes.
@@ -33,8 +38,35 @@ pub(super) struct Io {
 const TURN_BYTES: usize = 64 * 1024;
 
 impl Io {
-    pub(super) fn new(stream: Async<TcpStream>) -> Self {
-        Self { stream, drained: false, budget: TURN_BYTES, bytes_in: 0, collected: Vec::new() }
+    /// `unread` was read before, and goes to the library first.
+    pub(super) fn new(stream: Async<TcpStream>, unread: &[u8]) -> Self {
+        let mut boundary = Boundary::default();
+        boundary.pass(unread);
+        Self {
+            stream: Arc::new(stream),
+            boundary,
+            drained: false,
+            budget: TURN_BYTES,
+            bytes_in: 0,
+            collected: Vec::new(),
+        }
+    }
+
+    /// Whether the library has got whole messages only.
+    pub(super) fn is_clear(&self) -> bool {
+        self.boundary.is_clear()
+    }
+
+    /// The same stream for a new instance of the library. What is left of this one reads and writes nothing any more.
+    pub(super) fn renew(&mut self) -> Self {
+        Self {
+            stream: Arc::clone(&self.stream),
+            boundary: mem::take(&mut self.boundary),
+            drained: self.drained,
+            budget: self.budget,
+            bytes_in: self.bytes_in,
+            collected: mem::take(&mut self.collected),
+        }
     }
 
     /// A task's turn begins: so much may be read until the others get theirs.
@@ -43,7 +75,7 @@ impl Io {
     }
 
     pub(super) fn take_bytes_in(&mut self) -> u64 {
-        std::mem::take(&mut self.bytes_in)
+        mem::take(&mut self.bytes_in)
     }
 
     /// Writes as many of the slices as the kernel takes.
@@ -91,6 +123,7 @@ impl AsyncRead for Io {
         }
         let outcome = ready!(poll_read(&self.stream, cx, buf));
         if let Ok(read) = outcome {
+            self.boundary.pass(buf.get(..read).unwrap_or(&[]));
             self.drained = read < buf.len() && read > 0;
             self.bytes_in += read as u64;
             self.budget = self.budget.saturating_sub(read);

@@ -12,6 +12,7 @@
 //! Start at `listener`, then `connection`.
 
 mod app;
+mod boundary;
 mod channel;
 mod connection;
 mod echo;
