@@ -95,16 +95,22 @@ class WebSocket(Wire):
 
     TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
-    def __init__(self, service):
+    def __init__(self, service, sid=None, behind=b""):
+        """`sid` is a session on polling, to be upgraded. `behind` leaves in one segment with the request.
+
+        With either, what comes behind the 101 is left to the caller."""
         super().__init__(service)
         key = base64.b64encode(os.urandom(16)).decode()
-        self.send(
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n"
+        query = "EIO=4&transport=websocket" + (f"&sid={sid}" if sid else "")
+        head = (
+            f"GET /socket.io/?{query} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n"
             f"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
         )
+        self.send(head.encode() + behind)
         assert self.answer(has_body=False).status == 101
-        opcode, payload = self.frame()
-        assert (opcode, payload[:1]) == (self.TEXT, b"0")
+        if not sid and not behind:
+            opcode, payload = self.frame()
+            assert (opcode, payload[:1]) == (self.TEXT, b"0")
 
     def frame(self):
         first, second = self._take(2)
