@@ -121,7 +121,11 @@ impl AsyncRead for Io {
             ready!(self.stream.poll_readable(cx))?;
             self.drained = false;
         }
-        let outcome = ready!(poll_read(&self.stream, cx, buf));
+        let Poll::Ready(outcome) = poll_read(&self.stream, cx, buf) else {
+            // Registered: until the socket says something, a wake-up is for something else.
+            self.drained = true;
+            return Poll::Pending;
+        };
         if let Ok(read) = outcome {
             self.boundary.pass(buf.get(..read).unwrap_or(&[]));
             self.drained = read < buf.len() && read > 0;

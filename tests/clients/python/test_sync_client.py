@@ -86,7 +86,7 @@ def test_a_hundred_messages_all_come_back(peer):
 
 
 def test_messages_by_polling_all_come_back(peer):
-    """Ten at a time: this client gives up on an answer with more than 16 packets, and the server may send such."""
+    """Ten at a time, over and over."""
     one = peer("polling")
     for first in range(0, 100, 10):
         for n in range(first, first + 10):
