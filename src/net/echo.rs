@@ -7,8 +7,7 @@ use async_tungstenite::tungstenite::Message;
 use crate::{
     net::{
         channel::{Channel, CloseCode, End},
-        listener::Admission,
-        shared::Shared,
+        shared::{Admission, Shared},
     },
     outbox::Frame,
 };

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,11 @@ use smol::{
 
 use crate::{
     metrics::Refusal,
-    net::{channel::drain, connection::Connection, shared::Shared},
+    net::{
+        channel::drain,
+        connection::Connection,
+        shared::{Admission, Shared},
+    },
 };
 
 /// Connections that the kernel keeps for us while we are busy. The standard library's 128 would make a wave of
@@ -67,10 +71,7 @@ pub async fn serve(listener: Async<TcpListener>, shared: Arc<Shared>) {
 }
 
 fn admit(stream: Async<TcpStream>, peer: IpAddr, shared: &Arc<Shared>) {
-    // ORDERING: Relaxed. A gauge, and a limit that several acceptors may pass by one each.
-    let open = shared.connections.fetch_add(1, Ordering::Relaxed);
-    shared.metrics.connection_opened();
-    let admission = Admission(Arc::clone(shared));
+    let (admission, open) = Admission::new(shared);
     if shared.settings.max_connections.is_some_and(|limit| open >= limit) {
         shared.metrics.refused(Refusal::TooManyConnections);
         // One attempt: the answer fits into an empty send buffer.
@@ -96,16 +97,6 @@ fn admit(stream: Async<TcpStream>, peer: IpAddr, shared: &Arc<Shared>) {
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\
     Cache-Control: no-store\r\nRetry-After: 5\r\nContent-Length: 89\r\nConnection: close\r\n\r\n\
     {\"error\":{\"code\":\"unavailable\",\"message\":\"too many connections\",\"retry_after_ms\":5000}}\r\n";
-
-/// Counts a connection for as long as it lives.
-pub(super) struct Admission(Arc<Shared>);
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.connection_closed();
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -127,3 +127,23 @@ impl Shared {
         self.sessions.pin().values().cloned().collect()
     }
 }
+
+/// Counts a connection for as long as it lives.
+pub(super) struct Admission(Arc<Shared>);
+
+impl Admission {
+    /// Counts one more, and says how many there were before.
+    pub(super) fn new(shared: &Arc<Shared>) -> (Self, usize) {
+        // ORDERING: Relaxed. A gauge, and a limit that several acceptors may pass by one each.
+        let before = shared.connections.fetch_add(1, Ordering::Relaxed);
+        shared.metrics.connection_opened();
+        (Self(Arc::clone(shared)), before)
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.metrics.connection_closed();
+    }
+}

@@ -17,9 +17,8 @@ use crate::{
     engine::{Packet, ProbeStep},
     net::{
         channel::{Channel, CloseCode, End},
-        listener::Admission,
         session::Session,
-        shared::Shared,
+        shared::{Admission, Shared},
         timers::Sleep,
     },
     outbox::{Frame, Slot},
