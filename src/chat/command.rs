@@ -36,8 +36,8 @@ pub struct SendMessage<'a> {
     pub client_id: Option<&'a RawValue>,
     /// A JSON string: a message id.
     pub reply_to: Option<&'a RawValue>,
-    /// A JSON array of user ids.
-    pub mentions: Option<&'a RawValue>,
+    /// User ids; those that were sent as integers by their digits.
+    pub mentions: Option<Vec<Cow<'a, str>>>,
     /// A JSON object.
     pub meta: Option<&'a RawValue>,
 }
@@ -160,7 +160,10 @@ impl<'a> SendMessage<'a> {
             text,
             client_id: checked(fields.client_id, "client_id", CLIENT_ID, is_client_id)?,
             reply_to: checked(fields.reply_to, "reply_to", REPLY_TO, is_message_id)?,
-            mentions: checked(fields.mentions, "mentions", MENTIONS, is_mentions)?,
+            mentions: match fields.mentions {
+                Some(list) => Some(mentions(list).ok_or_else(|| Error::invalid("mentions", MENTIONS))?),
+                None => None,
+            },
             meta: checked(fields.meta, "meta", META, is_meta)?,
         })
     }
@@ -237,15 +240,21 @@ fn is_message_id(value: &RawValue) -> bool {
     string(value).is_some_and(|id| id.len() == MESSAGE_ID_LEN && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
-fn is_mentions(value: &RawValue) -> bool {
-    serde_json::from_str::<Vec<&RawValue>>(value.get())
-        .is_ok_and(|mentions| mentions.len() <= MENTIONS_MAX && mentions.iter().all(|mention| is_user_id(mention)))
+fn mentions(value: &RawValue) -> Option<Vec<Cow<'_, str>>> {
+    let list = serde_json::from_str::<Vec<&RawValue>>(value.get()).ok()?;
+    if list.len() > MENTIONS_MAX { None } else { list.into_iter().map(user_id).collect() }
 }
 
-fn is_user_id(value: &RawValue) -> bool {
+fn user_id(value: &RawValue) -> Option<Cow<'_, str>> {
     match string(value) {
-        Some(id) => (1..=USER_ID_MAX_CHARS).contains(&id.chars().count()) && !id.chars().any(char::is_control),
-        None => serde_json::from_str::<u64>(value.get()).is_ok_and(|number| number <= INTEGER_MAX),
+        Some(id) if (1..=USER_ID_MAX_CHARS).contains(&id.chars().count()) && !id.chars().any(char::is_control) => {
+            Some(id)
+        }
+        Some(_) => None,
+        None => {
+            let number = serde_json::from_str::<u64>(value.get()).ok()?;
+            (number <= INTEGER_MAX).then(|| Cow::Owned(number.to_string()))
+        }
     }
 }
 
@@ -388,6 +397,12 @@ mod tests {
             assert_eq!(LeaveRoom::read(Some(raw(json))).unwrap().meeting.id, id);
         }
         assert!(JoinRoom::read(Some(raw("-1"))).is_err());
+    }
+
+    #[test]
+    fn mentioned_integers_are_their_digits() {
+        let message = SendMessage::read(Some(raw(r#"{"meeting_id":"m","text":"hi","mentions":["ann",7]}"#))).unwrap();
+        assert_eq!(message.mentions.unwrap(), ["ann", "7"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the chat sends to clients.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -67,7 +69,7 @@ pub struct ChatMessage<'a> {
     pub reply_to: Option<&'a RawValue>,
     /// Who is meant.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mentions: Option<&'a RawValue>,
+    pub mentions: Option<&'a [Cow<'a, str>]>,
     /// What the application adds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meta: Option<&'a RawValue>,

@@ -199,7 +199,7 @@ impl Chat {
             sender_name: socket.id().as_str(),
             client_id: command.client_id,
             reply_to: command.reply_to,
-            mentions: command.mentions,
+            mentions: command.mentions.as_deref(),
             meta: command.meta,
         };
         let Some(content) = content.encode() else { return };

@@ -135,7 +135,7 @@ describe('chat_message', () => {
         meta: { a: [1.5] },
       });
       assert.equal(typeof sender_name, 'string');
-      assert.deepEqual(mentions.map(String), ['u1', '2']);
+      assert.deepEqual(mentions, ['u1', '2']);
     }
   });
 
