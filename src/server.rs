@@ -39,6 +39,8 @@ const SOCKET_IO_PATH: &str = "/socket.io/";
 const MAX_BODY: usize = 64 * 1024;
 /// Descriptors that are no connections: listeners, the reactor's, logs.
 const OTHER_DESCRIPTORS: u64 = 24;
+/// What is kept of the drain's time to say how it went, at most.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How often the end of a drain is looked for.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// How long clients may take, after the last was closed, to read what was queued and hang up. One that polls has come
@@ -187,7 +189,8 @@ fn settings(config: &Config, descriptors: Option<u64>) -> Settings {
 /// Tells every client when to come back, closes them in that order, and waits until they are gone.
 async fn drain(shared: &Shared, config: &Config) {
     let started_at = Instant::now();
-    let deadline = started_at + config.drain_timeout;
+    // A little before the process is ended from outside, so that the log can say how it went.
+    let deadline = started_at + config.drain_timeout.mul_f32(0.9).max(config.drain_timeout.saturating_sub(LAST_WORDS));
     shared.start_draining();
     let sessions = shared.sessions();
     let count = sessions.len() as u32;

@@ -241,6 +241,7 @@ impl Chat {
         let error = match error {
             // Nobody waits for an answer any more.
             RoomError::Gone => return,
+            RoomError::Left => Error::new(Code::NotJoined, "left the meeting before it was joined"),
             RoomError::TooManyRooms => Error::new(
                 Code::LimitReached,
                 format!("expected at most {} meetings a socket", LIMITS.rooms_per_member),

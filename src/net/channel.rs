@@ -96,15 +96,9 @@ impl Channel {
             .max_message_size(Some(max_message))
             .max_frame_size(Some(max_message));
         let io = Io::new(stream, &unread);
+        let has_grown = unread.len() > READ_BUFFER_BYTES;
         let websocket = WebSocketStream::from_partially_read(io, unread, Role::Server, Some(config)).await;
-        Self {
-            websocket,
-            writing: VecDeque::new(),
-            written_bytes: 0,
-            greets: false,
-            has_grown: false,
-            control_bytes: 0,
-        }
+        Self { websocket, writing: VecDeque::new(), written_bytes: 0, greets: false, has_grown, control_bytes: 0 }
     }
 
     /// Puts bytes at the head of everything, such as the handshake's answer: it leaves with the first frames.

@@ -168,8 +168,12 @@ impl Connection {
         let answer = poll_fn(|cx| {
             loop {
                 session.outbox().sleep_in(Slot::Poll, cx.waker());
-                let queued = !session.outbox().is_empty();
-                let answer = session.engine().poll_answer(queued, Instant::now());
+                let queued = session.outbox().len();
+                // A session that waits to tell its client of the close goes on waiting until the rest fits into one answer.
+                if queued >= PACKETS_MAX && session.engine().is_lingering() {
+                    return Poll::Ready(Some(PollAnswer::Take));
+                }
+                let answer = session.engine().poll_answer(queued > 0, Instant::now());
                 match answer {
                     PollAnswer::Wait => {}
                     PollAnswer::WaitUntil(at) => {
@@ -211,7 +215,11 @@ impl Connection {
             _ if packets.is_empty() => b"6",
             _ => b"",
         };
-        if session.engine().is_closed() {
+        let is_over = {
+            let engine = session.engine();
+            engine.is_closed() && !engine.is_lingering()
+        };
+        if is_over {
             session.forget();
         }
         if !packets.is_empty() && !last.is_empty() {

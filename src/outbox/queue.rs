@@ -205,9 +205,14 @@ impl Outbox {
         wake(sleepers);
     }
 
+    /// How many frames are queued.
+    pub fn len(&self) -> usize {
+        self.lock().frames.len()
+    }
+
     /// Whether nothing is queued.
     pub fn is_empty(&self) -> bool {
-        self.lock().frames.is_empty()
+        self.len() == 0
     }
 
     /// Whether more than half of the limit is queued: volatile frames are dropped, and nothing more is read from the client.

@@ -40,6 +40,8 @@ pub struct Limits {
 pub enum RoomError {
     /// The socket is gone; nobody waits for an answer.
     Gone,
+    /// The member has left the room before its turn to join came.
+    Left,
     /// [`Limits::rooms_per_member`] reached.
     TooManyRooms,
     /// [`Limits::members`] reached.
@@ -103,12 +105,12 @@ impl<T: Send + 'static> Rooms<T> {
         let limit = self.shared.limits.members;
         // All members of a full room may come back at once.
         let waiting_turns = self.shared.limits.waiting_turns + limit;
-        let (joining, room_id) = (Arc::clone(member), id.clone());
+        let (rooms, joining, room_id) = (self.clone(), Arc::clone(member), id.clone());
         self.run(id, Some(make), waiting_turns, move |room| {
             let joined = room.and_then(|room| {
                 // The socket may have gone, or left, since it asked.
                 if !joining.is_in(room_id.as_str()) {
-                    return Err(RoomError::Gone);
+                    return Err(if joining.joined().gone { RoomError::Gone } else { RoomError::Left });
                 }
                 if !room.has(&joining) {
                     if room.len() >= limit {
@@ -121,6 +123,10 @@ impl<T: Send + 'static> Rooms<T> {
             // A member that asked again, and was refused, stays in.
             if joined.is_err() && is_new {
                 joining.joined().rooms.retain(|joined| *joined != room_id);
+            }
+            if matches!(joined, Err(RoomError::Busy)) {
+                // It may still be in from before: a leave that waited has seen it ask again, and let it be.
+                rooms.take_out(&room_id, &joining, |_| {});
             }
             then(joined);
         });
@@ -252,7 +258,8 @@ impl<T: Send + 'static> Rooms<T> {
         // Counted before it can be found: whoever finds it may retire it, and count it off, before we go on.
         if self.shared.count.fetch_add(1, Ordering::Relaxed) >= self.shared.limits.rooms {
             self.shared.count.fetch_sub(1, Ordering::Relaxed);
-            return Err(RoomError::RegistryFull);
+            // The last place may have gone to this very room.
+            return self.find(id).ok_or(RoomError::RegistryFull);
         }
         let made = Arc::new(Cell {
             queue: Mutex::new(Queue { waiting: VecDeque::new(), busy: false, retired: false }),
@@ -474,6 +481,22 @@ mod tests {
         broadcast(&rooms, "x", "only b");
         assert_eq!(received(&a).len(), 0);
         assert_eq!(received(&b), ["only b"]);
+    }
+
+    #[test]
+    fn a_leave_between_the_join_and_its_turn_is_told_to_the_join() {
+        let rooms = registry(LIMITS);
+        let (a, b) = (member(), member());
+        assert_eq!(join(&rooms, "x", &b), Ok(1));
+        let (inner_rooms, inner_a) = (rooms.clone(), Arc::clone(&a));
+        let (tell, told) = mpsc::channel();
+        rooms.turn(&RoomId::new("x"), move |_| {
+            let outcome = move |room: Result<&mut Room<u64>, RoomError>| tell.send(room.map(|_| ())).unwrap();
+            inner_rooms.join(&RoomId::new("x"), &inner_a, || 0, outcome);
+            assert!(inner_rooms.leave(&RoomId::new("x"), &inner_a, |_| {}));
+        });
+        assert_eq!(told.recv().unwrap(), Err(RoomError::Left));
+        assert_eq!(join(&rooms, "x", &a), Ok(2));
     }
 
     #[test]

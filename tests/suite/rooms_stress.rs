@@ -134,7 +134,7 @@ fn members_see_an_unbroken_sequence_and_nothing_is_left() {
                             bench.rooms.join(&room_id(room), member, meeting, move |turn| match turn {
                                 Ok(turn) if is_allowed => _ = told.outbox().push(note("joined", room, &turn.state)),
                                 // It left, or went, before its turn came.
-                                Err(RoomError::Gone) if is_allowed => {}
+                                Err(RoomError::Gone | RoomError::Left) if is_allowed => {}
                                 Err(RoomError::TooManyRooms) if !is_allowed => {}
                                 // A panic in a turn would be caught.
                                 outcome => faults.lock().unwrap().push((outcome.err(), is_allowed)),

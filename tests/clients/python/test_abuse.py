@@ -393,6 +393,27 @@ def test_a_drain_tells_every_parked_poll_before_it_closes_it():
         service.kill()
 
 
+def test_a_drain_keeps_to_sixteen_packets_an_answer_and_loses_none():
+    service = Service(DRAIN_SPREAD="0s", DRAIN_TIMEOUT="5s")
+    try:
+        session = Polling(service)
+        session.post(*(f'42["message",{number}]' for number in range(40)))
+        service.process.send_signal(signal.SIGTERM)
+        packets = []
+        while packets[-1:] != ["1"]:
+            with Wire(service) as wire:  # a server that drains closes after each answer
+                wire.send(request("GET", session.path))
+                answer = wire.answer().body.decode().split("\x1e")
+            assert len(answer) <= 16, answer
+            packets += answer
+        echoes = [packet for packet in packets if packet.startswith('42["response"')]
+        assert echoes == [f'42["response",{{"data":{number}}}]' for number in range(40)]
+        assert sum(packet.startswith('42["server_draining"') for packet in packets) == 1
+        assert service.process.wait(PATIENCE_S) == 0
+    finally:
+        service.kill()
+
+
 def test_python_socketio_by_polling_gets_a_hundred_answers_at_once(service):
     """It gives up on an answer with more than 16 packets."""
     came, left = queue.Queue(), queue.Queue()
