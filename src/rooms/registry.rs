@@ -464,20 +464,28 @@ mod tests {
         assert!(rooms.shared.rooms.pin().is_empty());
     }
 
+    /// A member joins the room `x` while the room is busy, and does something else before its turn comes.
+    fn join_and_then(
+        rooms: &Rooms<u64>,
+        member: &Arc<Member>,
+        meanwhile: impl FnOnce(&Rooms<u64>, &Arc<Member>) + Send + 'static,
+    ) -> Result<(), RoomError> {
+        let (inner, member) = (rooms.clone(), Arc::clone(member));
+        let (tell, told) = mpsc::channel();
+        rooms.turn(&RoomId::new("x"), move |_| {
+            let outcome = move |room: Result<&mut Room<u64>, RoomError>| tell.send(room.map(|_| ())).unwrap();
+            inner.join(&RoomId::new("x"), &member, || 0, outcome);
+            meanwhile(&inner, &member);
+        });
+        told.recv().unwrap()
+    }
+
     #[test]
     fn a_removal_between_the_join_and_its_turn_wins() {
         let rooms = registry(LIMITS);
         let (a, b) = (member(), member());
         assert_eq!(join(&rooms, "x", &b), Ok(1));
-        let (inner_rooms, inner_a) = (rooms.clone(), Arc::clone(&a));
-        let (tell, told) = mpsc::channel();
-        // While the room is busy with this turn, the member joins and goes.
-        rooms.turn(&RoomId::new("x"), move |_| {
-            let outcome = move |room: Result<&mut Room<u64>, RoomError>| tell.send(room.map(|_| ())).unwrap();
-            inner_rooms.join(&RoomId::new("x"), &inner_a, || 0, outcome);
-            inner_rooms.remove(&inner_a);
-        });
-        assert_eq!(told.recv().unwrap(), Err(RoomError::Gone));
+        assert_eq!(join_and_then(&rooms, &a, |rooms, a| rooms.remove(a)), Err(RoomError::Gone));
         broadcast(&rooms, "x", "only b");
         assert_eq!(received(&a).len(), 0);
         assert_eq!(received(&b), ["only b"]);
@@ -488,14 +496,8 @@ mod tests {
         let rooms = registry(LIMITS);
         let (a, b) = (member(), member());
         assert_eq!(join(&rooms, "x", &b), Ok(1));
-        let (inner_rooms, inner_a) = (rooms.clone(), Arc::clone(&a));
-        let (tell, told) = mpsc::channel();
-        rooms.turn(&RoomId::new("x"), move |_| {
-            let outcome = move |room: Result<&mut Room<u64>, RoomError>| tell.send(room.map(|_| ())).unwrap();
-            inner_rooms.join(&RoomId::new("x"), &inner_a, || 0, outcome);
-            assert!(inner_rooms.leave(&RoomId::new("x"), &inner_a, |_| {}));
-        });
-        assert_eq!(told.recv().unwrap(), Err(RoomError::Left));
+        let leaves = |rooms: &Rooms<u64>, a: &Arc<Member>| assert!(rooms.leave(&RoomId::new("x"), a, |_| {}));
+        assert_eq!(join_and_then(&rooms, &a, leaves), Err(RoomError::Left));
         assert_eq!(join(&rooms, "x", &a), Ok(2));
     }
 
