@@ -240,24 +240,24 @@ impl Channel {
             false
         };
         if flush.or(late).await {
-            drain(self.websocket.get_ref().stream()).or(timers.after(LINGER)).await;
+            drain(self.websocket.get_ref().stream(), timers).await;
         }
     }
 }
 
-/// Says that we write no more, and reads until the client does so too. To be bounded in time by the caller.
-pub(super) async fn drain(stream: &Async<std::net::TcpStream>) {
+/// Says that we write no more, and reads until the client does so too, or for [`LINGER`]: closing while it still sends could
+/// make the kernel throw away what it has not read.
+pub(super) async fn drain(stream: &Async<std::net::TcpStream>, timers: &Timers) {
     if stream.get_ref().shutdown(Shutdown::Write).is_err() {
         return;
     }
-    loop {
-        let read = poll_fn(|cx| poll_read(stream, cx, &mut [0; 4096])).await;
-        if !matches!(read, Ok(1..)) {
-            return;
+    let goodbye = async {
+        while let Ok(1..) = poll_fn(|cx| poll_read(stream, cx, &mut [0; 4096])).await {
+            // A client that never stops sending must not keep the time limit from being looked at.
+            yield_now().await;
         }
-        // A client that never stops sending must not keep the time limit from being looked at.
-        yield_now().await;
-    }
+    };
+    goodbye.or(timers.after(LINGER)).await;
 }
 
 fn end_of(error: &tungstenite::Error) -> End {

@@ -79,11 +79,9 @@ pub(super) enum Read {
 }
 
 /// Requests of one connection before others get their turn.
-const REQUESTS_IN_A_ROW: u32 = 16;
+const REQUESTS_IN_A_ROW: u64 = 16;
 /// How long an answer may take to be taken from us.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may take to hang up after an answer that closes the connection.
-const LINGER: Duration = Duration::from_secs(1);
 /// A refused request's body is read and thrown away up to this size, so that the connection can go on.
 const DISCARD_MAX_BYTES: usize = 64 * 1024;
 /// A head without line ends is parsed again after this many bytes.
@@ -104,7 +102,7 @@ impl Connection {
 
     async fn serve(mut self) {
         let mut is_first = true;
-        for served in 1_u32.. {
+        for served in 1_u64.. {
             // Pipelined requests need not wait for anything, and others need their turn.
             if served.is_multiple_of(REQUESTS_IN_A_ROW) {
                 yield_now().await;
@@ -315,7 +313,7 @@ impl Connection {
 
     /// Closes in order: the client may still be sending, and a reset would take our answer from it.
     async fn hang_up(self) {
-        drain(&self.stream).or(self.shared.timers.after(LINGER)).await;
+        drain(&self.stream, &self.shared.timers).await;
     }
 
     /// Hands the connection over to a task of its own, so that nothing of the HTTP phase stays in memory.

@@ -7,10 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::{
-    Async,
-    future::{FutureExt as _, yield_now},
-};
+use smol::{Async, future::yield_now};
 
 use crate::{
     metrics::Refusal,
@@ -26,9 +23,8 @@ use crate::{
 const BACKLOG: i32 = 4096;
 /// Connections accepted before others get their turn on this thread.
 const ACCEPTS_IN_A_ROW: u64 = 64;
-/// Refused connections that are given time to read why, and how long.
+/// Refused connections that are given time to read why.
 const LINGERING_MAX: usize = 256;
-const LINGER: Duration = Duration::from_secs(1);
 /// Pauses after a failed accept: out of descriptors, most likely.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -80,7 +76,7 @@ fn admit(stream: Async<TcpStream>, peer: IpAddr, shared: &Arc<Shared>) {
         if told && shared.settings.max_connections.is_some_and(|limit| open < limit + LINGERING_MAX) {
             let timers = shared.timers.clone();
             let linger = async move {
-                drain(&stream).or(timers.after(LINGER)).await;
+                drain(&stream, &timers).await;
                 drop(admission);
             };
             shared.executor.spawn(linger).detach();
