@@ -26,12 +26,15 @@
 //! Start at [`server`], then [`net`].
 
 pub mod api;
+pub mod auth;
 pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod engine;
+pub mod fetch;
 pub mod healthcheck;
 pub mod http;
+pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod net;
@@ -40,4 +43,5 @@ pub mod rooms;
 pub mod server;
 pub mod shutdown;
 pub mod socket;
+pub mod store;
 pub mod types;

@@ -69,6 +69,40 @@ impl RoomId {
     }
 }
 
+/// Names a message: a ULID, so 48 bits of time in ms and 80 that make it unique. Sorts by time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct MessageId(ulid::Ulid);
+
+impl MessageId {
+    /// Characters of an id as it is written.
+    pub const LEN: usize = ulid::ULID_LEN;
+
+    /// The id of a message sent at `ts`, in ms since the epoch, made unique by 80 bits of `random`.
+    pub fn new(ts: u64, random: u128) -> Self {
+        Self(ulid::Ulid::from_parts(ts, random))
+    }
+
+    /// Reads an id in the one form in which they are written; `None` for any other text.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = ulid::Ulid::from_string(text).ok()?;
+        // Lower case and over-long values would be other names of the same message.
+        (id.array_to_str(&mut [0; Self::LEN]) == text).then_some(Self(id))
+    }
+}
+
+impl fmt::Display for MessageId {
+    /// 26 characters of Crockford's base 32.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.array_to_str(&mut [0; Self::LEN]))
+    }
+}
+
+impl serde::Serialize for MessageId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.array_to_str(&mut [0; Self::LEN]))
+    }
+}
+
 /// How a client is connected at the moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Transport {

@@ -1,0 +1,1 @@
+//! The Auth Service's key set.

@@ -1,0 +1,1 @@
+//! Token buckets and strikes: how much of what one may do.
