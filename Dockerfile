@@ -22,7 +22,7 @@ LABEL org.opencontainers.image.title="chat-service" \
 COPY --from=build /chat-service /chat-service
 # A number, not a name: there is no /etc/passwd to look it up in.
 USER 65532:65532
-# Listens on all addresses, and does not start without AUTH_MODE.
+# Listens on all addresses, and does not start without a key, or AUTH_MODE=none said.
 ENV ENV=production
 EXPOSE 5003
 STOPSIGNAL SIGTERM

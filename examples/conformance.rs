@@ -20,7 +20,7 @@ use std::{
 
 use chat_service::{
     engine,
-    http::{AllowedOrigins, HeadLimits, Response},
+    http::{AllowedOrigins, HeadLimits, Response, TrustedProxies},
     logging,
     metrics::Metrics,
     net::{self, Application, Pages, Peer, Request, Settings, Shared, SocketIo, WebSocketMode},
@@ -111,6 +111,10 @@ fn run(args: impl Iterator<Item = String>) -> Result<(), String> {
         keep_alive_timeout: Duration::from_secs(75),
         max_body: ECHO_MAX_BYTES,
         max_connections: None,
+        max_connections_per_ip: None,
+        connect_rate: None,
+        input_rate: None,
+        trusted_proxies: TrustedProxies::default(),
         cors: AllowedOrigins::Any,
     };
     let level = flags["--log-level"].parse().map_err(|_| "--log-level: expected a level".to_owned())?;

@@ -47,10 +47,14 @@ pub fn parse<A: Into<OsString>>(args: impl IntoIterator<Item = A>) -> Result<Com
 pub fn help_text() -> String {
     let mut text = format!("{}: {SUMMARY}\n\n{COMMANDS}\n", version_text());
     text.push_str("Settings are environment variables; an empty one counts as unset.\n");
-    for Setting { name, default, in_production, unit, help, .. } in SETTINGS {
+    let mut shown = None;
+    for Setting { group, name, default, in_production, unit, help, .. } in SETTINGS {
+        // Writing to a String cannot fail.
+        if shown.replace(group) != Some(group) {
+            let _ = write!(text, "\n{group}:\n");
+        }
         let production = in_production.map(|value| format!("; in production {value}"));
         let production = production.as_deref().unwrap_or_default();
-        // Writing to a String cannot fail.
         let _ = write!(text, "\n  {name}\n      {help}\n      {unit}; default {default}{production}\n");
     }
     text
@@ -121,7 +125,10 @@ mod tests {
             assert_eq!(help.matches(&entry).count(), 1, "{}", setting.name);
             let line = format!("{}; default {}", setting.unit, setting.default);
             assert!(help.contains(&line), "{}", setting.name);
+            let heading = format!("\n{}:\n", setting.group);
+            assert_eq!(help.matches(&heading).count(), 1, "{heading:?}: a group's settings stand together");
         }
-        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        let too_long: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
+        assert!(too_long.is_empty(), "{too_long:#?}");
     }
 }

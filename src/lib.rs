@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod net;
 pub mod outbox;
 pub mod rooms;
+pub mod schedule;
 pub mod server;
 pub mod shutdown;
 pub mod socket;

@@ -6,7 +6,7 @@ use chat_service::{
     cli::{self, Command},
     config::Config,
     healthcheck, logging,
-    server::{self, Server},
+    server::{self, Server, StartError},
     shutdown,
 };
 
@@ -18,16 +18,14 @@ fn main() -> ExitCode {
     match command {
         Command::Help => print(&cli::help_text()),
         Command::Version => print(cli::version_text()),
-        Command::Run | Command::CheckConfig | Command::Healthcheck => {
-            match Config::from_vars(|name| env::var(name).ok()) {
-                Err(error) => fail(2, &error.to_string()),
-                Ok(config) => match command {
-                    Command::CheckConfig => print("the configuration is fine"),
-                    Command::Healthcheck => healthcheck::run(config.host, config.port),
-                    _ => run(config),
-                },
-            }
-        }
+        Command::Run | Command::CheckConfig | Command::Healthcheck => match Config::from_vars(variable) {
+            Err(error) => fail(2, &error.to_string()),
+            Ok(config) => match command {
+                Command::CheckConfig => print("the configuration is fine"),
+                Command::Healthcheck => healthcheck::run(config.host, config.port),
+                _ => run(config),
+            },
+        },
     }
 }
 
@@ -43,7 +41,10 @@ fn run(config: Config) -> ExitCode {
     let address = (config.host, config.port);
     let server = match Server::bind(config, &executor) {
         Ok(server) => server,
-        Err(error) => return fail(1, &format!("cannot listen on {}:{}: {error}", address.0, address.1)),
+        Err(StartError::Listen(error)) => {
+            return fail(1, &format!("cannot listen on {}:{}: {error}", address.0, address.1));
+        }
+        Err(StartError::Setting(problem)) => return fail(2, &problem),
     };
     let stop = match shutdown::signal() {
         Ok(stop) => stop,
@@ -59,6 +60,11 @@ fn run(config: Config) -> ExitCode {
     };
     server::block_on(&executor, worker_threads, server.run(stop));
     ExitCode::SUCCESS
+}
+
+/// A variable of the environment. What is not UTF-8 in it shows as such, and is refused: it must not count as unset.
+fn variable(name: &str) -> Option<String> {
+    env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 fn print(text: &str) -> ExitCode {

@@ -32,6 +32,7 @@ pub struct Metrics {
     closes: [Counter; CloseReason::ALL.len()],
     refusals: [Counter; Refusal::ALL.len()],
     accept_errors: Counter,
+    input_pauses: Counter,
     panics: Counter,
 
     started_at: SystemTime,
@@ -51,6 +52,7 @@ impl Metrics {
             closes: Default::default(),
             refusals: Default::default(),
             accept_errors: Counter::default(),
+            input_pauses: Counter::default(),
             panics: Counter::default(),
             started_at,
         }
@@ -132,6 +134,12 @@ impl Metrics {
         self.refusals[refusal as usize].add(1);
     }
 
+    /// A client sent more than its rate: nothing is read from it for a while.
+    #[inline]
+    pub fn input_paused(&self) {
+        self.input_pauses.add(1);
+    }
+
     /// A panic was caught at the boundary of a task.
     #[inline]
     pub fn panicked(&self) {
@@ -185,6 +193,8 @@ impl Metrics {
         page.counter("chat_refusals_total", "What clients were refused, by code.", refusals);
         let errors = one(self.accept_errors.value());
         page.counter("chat_accept_errors_total", "Connections that could not be accepted.", errors);
+        let pauses = one(self.input_pauses.value());
+        page.counter("chat_input_pauses_total", "Pauses in reading from clients over their rate of bytes.", pauses);
         let panics = one(self.panics.value());
         page.counter("chat_panics_total", "Panics caught at the boundary of a task.", panics);
 
@@ -259,9 +269,9 @@ refusals! {
     HeadTimeout => "head_timeout",
     /// HTTP: the body did not arrive in time.
     BodyTimeout => "body_timeout",
-    /// HTTP: a head or body over its limit.
+    /// HTTP: a head or body over its limit. Chat: a whole payload over its limit.
     TooLarge => "too_large",
-    /// HTTP: nothing has that path.
+    /// HTTP: nothing has that path. Chat: no such meeting or message.
     NotFound => "not_found",
     /// HTTP: the path does not take that method.
     MethodNotAllowed => "method_not_allowed",
@@ -273,16 +283,36 @@ refusals! {
     Draining => "draining",
     /// `MAX_CONNECTIONS` is reached.
     TooManyConnections => "too_many_connections",
+    /// `MAX_CONNECTIONS_PER_IP` is reached, by sessions or by TCP connections.
+    TooManyPerIp => "too_many_per_ip",
     /// Chat: a payload that is not what the event takes.
     InvalidPayload => "invalid_payload",
     /// Chat: an event nobody handles.
     UnknownEvent => "unknown_event",
+    /// Chat: no token where one is needed.
+    Unauthorized => "unauthorized",
+    /// Chat: a token that is not one of ours, or not for this.
+    TokenInvalid => "token_invalid",
+    /// Chat: a token that was one of ours.
+    TokenExpired => "token_expired",
+    /// Chat: the right is missing.
+    Forbidden => "forbidden",
     /// Chat: the socket has not joined that meeting.
     NotJoined => "not_joined",
+    /// Chat: it contradicts what happened before.
+    Conflict => "conflict",
+    /// Chat: the meeting is read-only.
+    RoomClosed => "room_closed",
+    /// Chat: the meeting has as many members as it may.
+    RoomFull => "room_full",
     /// Chat: a cap is reached, such as rooms of a socket.
     LimitReached => "limit_reached",
+    /// Too fast: handshakes of an address, or what a client asks for.
+    RateLimited => "rate_limited",
     /// Chat: not now, such as a meeting that is too busy.
     Unavailable => "unavailable",
+    /// Chat: a fault of the server.
+    Internal => "internal",
 }
 
 /// In the order of [`index`].
@@ -525,6 +555,7 @@ mod tests {
             (|m| m.bytes_out(Polling, 5), &[("chat_sent_bytes_total{transport=\"polling\"}", 5.0)]),
             (|m| m.event_in(), &[("chat_received_events_total", 1.0)]),
             (|m| m.refused(Refusal::Unavailable), &[("chat_refusals_total{code=\"unavailable\"}", 1.0)]),
+            (|m| m.input_paused(), &[("chat_input_pauses_total", 1.0)]),
             (|m| m.panicked(), &[("chat_panics_total", 1.0)]),
         ];
         let untouched = parse(&metrics().render(&Gauges::default()));

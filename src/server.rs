@@ -4,23 +4,26 @@ use std::{
     future::{self, Future},
     io,
     net::{SocketAddr, TcpListener},
-    panic,
+    panic::{self, AssertUnwindSafe},
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use smol::{Async, Executor, Timer};
+use smol::{Async, Executor, Timer, future::FutureExt as _};
 
 use crate::{
     api::{self, Pages},
-    chat::Chat,
-    config::{Config, Environment},
-    engine,
+    auth::{self, Access, Authenticator, token::KeySource},
+    chat::{self, Chat},
+    config::{Auth, Config, Environment},
+    engine, fetch,
     http::HeadLimits,
+    limits::{Rate, StrikeLimits},
     metrics::Metrics,
     net::{self, Settings, Shared, SocketIo, WebSocketMode},
     socket::{self, Namespaces},
+    store::{self, Store},
     types::{CloseReason, DrainNotice},
 };
 
@@ -30,7 +33,23 @@ pub struct Server {
     shared: Arc<Shared>,
     /// The metrics' own address, if they have one.
     metrics: Option<(Async<TcpListener>, Arc<Shared>)>,
+    chat: Arc<Chat>,
     config: Config,
+}
+
+/// Why a server cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address is taken, or not ours.
+    Listen(io::Error),
+    /// A setting that looks right cannot be used; says which, and why.
+    Setting(String),
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::Listen(error)
+    }
 }
 
 /// Where Socket.IO clients look by default.
@@ -43,6 +62,10 @@ const OTHER_DESCRIPTORS: u64 = 24;
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How often the end of a drain is looked for.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
+/// The longest time after which the clock is looked at again for what was put off.
+const JOBS_PAUSE: Duration = Duration::from_secs(10);
+/// In which so many refusals are too many.
+const STRIKES_WINDOW_MS: u64 = 60_000;
 /// How long clients may take, after the last was closed, to read what was queued and hang up. One that polls has come
 /// back by then, if it is alive.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -51,14 +74,14 @@ impl Server {
     /// Binds the addresses that the configuration names, and builds everything behind them.
     ///
     /// # Errors
-    /// An address is taken, or not ours.
-    pub fn bind(config: Config, executor: &Arc<Executor<'static>>) -> io::Result<Self> {
+    /// See [`StartError`].
+    pub fn bind(config: Config, executor: &Arc<Executor<'static>>) -> Result<Self, StartError> {
         let started_at = Instant::now();
         let metrics = Arc::new(Metrics::new(SystemTime::now()));
         count_panics(&metrics);
         let offloader = Arc::clone(executor);
         let offload = move |turns: Box<dyn FnOnce() + Send>| offloader.spawn(async move { turns() }).detach();
-        let chat = Chat::new(Arc::clone(&metrics), Box::new(unix_ms), config.max_payload, offload);
+        let chat = Chat::new(parts(&config, &metrics, executor, Box::new(offload))?);
         let namespaces = Namespaces::builder()
             .limits(socket::Limits {
                 connect_timeout: config.connect_timeout,
@@ -75,7 +98,10 @@ impl Server {
             metrics: config.metrics_addr.is_none(),
             service: true,
         };
-        let pages = |options| Pages::new(Arc::clone(&chat), Arc::clone(&metrics), started_at, options);
+        let api_key = config.api_key.as_ref().map(|key| key.expose().as_bytes().into());
+        let keys = Arc::new(api::Keys { api_key });
+        let pages =
+            |options| Pages::new(Arc::clone(&chat), Arc::clone(&metrics), started_at, Arc::clone(&keys), options);
         let make_shared = |settings, app, pages| {
             Arc::new(Shared::new(settings, Arc::clone(&metrics), Arc::clone(executor), app, Box::new(pages)))
         };
@@ -104,7 +130,7 @@ impl Server {
                 Some((listener, Arc::new(shared)))
             }
         };
-        Ok(Self { listener, shared, metrics, config })
+        Ok(Self { listener, shared, metrics, chat, config })
     }
 
     /// The address that clients connect to.
@@ -117,13 +143,17 @@ impl Server {
 
     /// Serves until `stop` is ready, then drains.
     pub async fn run(self, stop: impl Future) {
-        let Self { listener, shared, metrics, config } = self;
+        let Self { listener, shared, metrics, chat, config } = self;
         let executor = Arc::clone(shared.executor());
         let serving = executor.spawn(net::serve(listener, Arc::clone(&shared)));
         let serving_metrics = metrics.map(|(listener, shared)| executor.spawn(net::serve(listener, shared)));
+        let jobs = executor.spawn(run_jobs(Arc::clone(&chat)));
+        // So that the first client need not wait for the key set.
+        let warming_up = Arc::clone(&chat);
+        executor.spawn(async move { warming_up.warm_up().await }).detach();
         stop.await;
         drain(&shared, &config).await;
-        drop((serving, serving_metrics));
+        drop((serving, serving_metrics, jobs));
     }
 }
 
@@ -157,6 +187,93 @@ pub fn block_on<T>(executor: &Arc<Executor<'static>>, worker_threads: usize, mai
     smol::block_on(executor.run(main))
 }
 
+/// What the chat is built from.
+fn parts(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    executor: &Arc<Executor<'static>>,
+    offload: chat::Offload,
+) -> Result<chat::Parts, StartError> {
+    let invalid =
+        |setting: &str, error: &dyn std::fmt::Display| StartError::Setting(format!("{setting}=(hidden): {error}"));
+    let fetch = fetch::Client::new(config.tls_ca.as_deref()).map_err(|error| invalid("TLS_CA", &error))?;
+    let fetch: Arc<dyn auth::Fetch> = Arc::new(fetch);
+    let authenticator = match &config.auth {
+        Auth::None => None,
+        Auth::Jwt(jwt) => {
+            let jwks_url = jwt.jwks_url.as_ref().map(|url| url.expose().to_owned());
+            let authenticator = Authenticator::new(jwt.token.clone(), jwks_url, Arc::clone(&fetch));
+            let setting = match &jwt.token.key {
+                KeySource::Secret(_) => "JWT_SECRET_KEY",
+                KeySource::Pem(_) => "JWT_PUBLIC_KEY",
+                KeySource::Jwks => "JWKS_URL",
+            };
+            Some(Arc::new(authenticator.map_err(|error| invalid(setting, &error))?))
+        }
+    };
+    let store: Arc<dyn Store> = Arc::new(store::Memory::new(store::MemoryLimits {
+        history_size: config.history_size,
+        history_ttl_ms: millis(config.history_ttl),
+        max_bytes: config.memory_history_max,
+    }));
+    let authz_url = config.authz_url.as_ref().map(|url| url.expose().to_owned());
+    let participants = Arc::new(chat::StoredParticipants::new(Arc::clone(&store)));
+    let access = Arc::new(Access::new(config.room_policy, authz_url, participants, fetch));
+    let spawner = Arc::clone(executor);
+    let limits = &config.limits;
+    let rate = |rate: Option<Rate>| rate.unwrap_or(Rate::OFF);
+    Ok(chat::Parts {
+        store,
+        access,
+        authenticator,
+        metrics: Arc::clone(metrics),
+        clock: Box::new(unix_ms),
+        spawn: Box::new(move |step| {
+            // A panic has been counted and logged by the hook.
+            let step = AssertUnwindSafe(step).catch_unwind();
+            spawner.spawn(async move { _ = step.await }).detach();
+        }),
+        offload,
+        settings: chat::Settings {
+            max_payload: config.max_payload,
+            token_in_query: config.auth_query_token,
+            rates: chat::Rates {
+                message: rate(limits.msg),
+                typing: rate(limits.typing),
+                join: rate(limits.join),
+                history: rate(limits.hist),
+                event: rate(limits.evt),
+                room: rate(limits.room),
+            },
+            strikes: StrikeLimits { max: limits.strikes.map_or(0, u32::from), window_ms: STRIKES_WINDOW_MS },
+            penalty_ms: millis(limits.penalty),
+            sockets_per_user: limits.max_sockets_per_user.map_or(0, usize::from),
+            rooms_per_socket: limits.max_rooms_per_socket,
+            users_per_room: limits.max_users_per_room,
+            reminders: config.reminders.iter().map(|(before, name)| (millis(*before), name.clone())).collect(),
+            room_close_after_ms: millis(config.room_close_after),
+        },
+    })
+}
+
+/// Does what the chat has put off, for ever.
+async fn run_jobs(chat: Arc<Chat>) {
+    let (tell, told) = smol::channel::bounded::<()>(1);
+    // Full: it will be looked at anyway.
+    chat.on_earlier_deadline(move || _ = tell.try_send(()));
+    loop {
+        chat.handle_timeout();
+        let pause = chat.next_deadline().map_or(JOBS_PAUSE, |at| Duration::from_millis(at.saturating_sub(unix_ms())));
+        // The time of day may be put forward meanwhile.
+        let sleep = async { _ = Timer::after(pause.min(JOBS_PAUSE)).await };
+        sleep.or(async { _ = told.recv().await }).await;
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn settings(config: &Config, descriptors: Option<u64>) -> Settings {
     // Accepting more than there are descriptors would make the kernel refuse them, and us our own files.
     let affordable = descriptors.map(|limit| limit.saturating_sub(OTHER_DESCRIPTORS) as usize);
@@ -182,6 +299,13 @@ fn settings(config: &Config, descriptors: Option<u64>) -> Settings {
         keep_alive_timeout: config.keep_alive_timeout,
         max_body: MAX_BODY,
         max_connections,
+        max_connections_per_ip: config
+            .limits
+            .max_connections_per_ip
+            .map(|limit| u32::try_from(limit.get()).unwrap_or(u32::MAX)),
+        connect_rate: config.limits.connect,
+        input_rate: config.limits.input,
+        trusted_proxies: config.trusted_proxies.clone(),
         cors: config.cors.clone(),
     }
 }

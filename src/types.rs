@@ -146,11 +146,15 @@ pub enum CloseReason {
     Draining,
     /// A handler or the connection's own task panicked.
     InternalError,
+    /// The client's token is good no more: expired, or revoked.
+    AuthExpired,
+    /// The client's user was refused too often.
+    TooManyRefusals,
 }
 
 impl CloseReason {
     /// Every reason, in declaration order: `ALL[reason as usize] == reason`.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::TransportClose,
         Self::TransportError,
         Self::PingTimeout,
@@ -161,6 +165,8 @@ impl CloseReason {
         Self::ServerClose,
         Self::Draining,
         Self::InternalError,
+        Self::AuthExpired,
+        Self::TooManyRefusals,
     ];
 
     /// The stable name, in `snake_case`.
@@ -176,6 +182,8 @@ impl CloseReason {
             Self::ServerClose => "server_close",
             Self::Draining => "draining",
             Self::InternalError => "internal_error",
+            Self::AuthExpired => "auth_expired",
+            Self::TooManyRefusals => "too_many_refusals",
         }
     }
 }
@@ -189,7 +197,7 @@ pub struct Handshake {
     pub authorization: Option<Box<str>>,
     /// The `Origin` header.
     pub origin: Option<Box<str>>,
-    /// The peer's address, as the kernel says.
+    /// The client's address: the peer's, or what a trusted proxy says of it.
     pub peer: Option<std::net::IpAddr>,
 }
 

@@ -88,7 +88,7 @@ check "it answers from an empty, read-only root" answers
 check "it runs as uid 65532" has_user
 check "the image's health check says yes" is_healthy
 check "the image's health check can say no" ends_with 1 inside ENV=production AUTH_MODE=none PORT=1 -- healthcheck
-check "production without AUTH_MODE is refused" ends_with 2 inside ENV=production -- --check-config
+check "production without a key is refused" ends_with 2 inside ENV=production -- --check-config
 check "SIGTERM ends it with status 0" stops
 
 echo "$passed passed, $failed failed"

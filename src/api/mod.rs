@@ -1,12 +1,18 @@
-//! Plain HTTP: health, readiness, metrics, and in development a page that says what this is.
+//! Plain HTTP: health, readiness, metrics, the chat's other door ([`rest`]), and in development a page that says what
+//! this is.
+
+mod rest;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
 
 use serde::Serialize;
 
+pub use rest::Keys;
+
+use self::rest::Resource;
 use crate::{
     chat::Chat,
-    http::{HttpError, Response},
+    http::{Head, HttpError, Response},
     metrics::{self, Gauges, Metrics},
     net::{self, Request, Shared},
 };
@@ -16,6 +22,7 @@ pub struct Pages {
     chat: Arc<Chat>,
     metrics: Arc<Metrics>,
     started_at: Instant,
+    keys: Arc<Keys>,
     options: Options,
 }
 
@@ -38,12 +45,13 @@ const INDEX_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-s
 const REQUEST_ID_MAX: usize = 128;
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 enum Page {
     Health,
     Ready,
     Metrics,
     Index,
+    Rest(Resource),
 }
 
 #[derive(Serialize)]
@@ -54,6 +62,31 @@ struct Health {
     uptime_s: u64,
     redis: &'static str,
     connections: usize,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    version: &'static str,
+    instance: String,
+    uptime_s: u64,
+    connections: usize,
+    sessions: usize,
+    sockets: usize,
+    rooms: usize,
+    users: usize,
+    outbox_bytes: usize,
+    outbox_bytes_max: usize,
+    redis: &'static str,
+    pending_publishes: usize,
+    store: StoreStats,
+}
+
+#[derive(Serialize)]
+struct StoreStats {
+    bytes: usize,
+    meetings: usize,
+    users: usize,
+    reminders: usize,
 }
 
 #[derive(Serialize)]
@@ -69,8 +102,8 @@ struct Checks {
 
 impl Pages {
     /// The pages of a server that started at `started_at`.
-    pub fn new(chat: Arc<Chat>, metrics: Arc<Metrics>, started_at: Instant, options: Options) -> Self {
-        Self { chat, metrics, started_at, options }
+    pub fn new(chat: Arc<Chat>, metrics: Arc<Metrics>, started_at: Instant, keys: Arc<Keys>, options: Options) -> Self {
+        Self { chat, metrics, started_at, keys, options }
     }
 
     fn page(&self, path: &str) -> Option<Page> {
@@ -82,27 +115,65 @@ impl Pages {
                 "/health" if service => Some(Page::Health),
                 "/ready" if service => Some(Page::Ready),
                 "/metrics" if metrics => Some(Page::Metrics),
+                path if service => Resource::of(path).map(Page::Rest),
                 _ => None,
             },
         }
     }
 
-    fn answer(&self, shared: &Shared, request: &Request<'_>) -> Response {
+    async fn answer(&self, shared: &Shared, request: &Request<'_>, request_id: &str) -> Response {
         let method = request.head.method();
         if !METHODS.contains(&method) {
-            return Response::from_error(&HttpError::MethodUnknown);
+            return Response::from_error_of(&HttpError::MethodUnknown, request_id);
         }
         let Some(page) = self.page(request.head.path()) else {
-            return Response::from_error(&HttpError::NotFound);
+            return Response::from_error_of(&HttpError::NotFound, request_id);
         };
-        match method {
-            "GET" | "HEAD" => self.render(shared, page),
-            "OPTIONS" => Response::new(204).with_header("Allow", ALLOW),
-            _ => Response::from_error(&HttpError::MethodNotAllowed { allow: ALLOW }),
+        let allow = match &page {
+            Page::Rest(resource) => resource.allow(),
+            _ => ALLOW,
+        };
+        if method == "OPTIONS" {
+            return Response::new(204).with_header("Allow", allow);
+        }
+        if !allow.split(", ").any(|allowed| allowed == method) {
+            return Response::from_error_of(&HttpError::MethodNotAllowed { allow }, request_id);
+        }
+        match page {
+            Page::Rest(resource) => {
+                let stats = || Response::json(200, self.stats(shared));
+                let (head, body) = (request.head, &request.body);
+                rest::respond(&self.chat, &self.keys, resource, head, body, request_id, stats).await
+            }
+            page => self.render(shared, &page),
         }
     }
 
-    fn render(&self, shared: &Shared, page: Page) -> Response {
+    fn stats(&self, shared: &Shared) -> Stats {
+        let usage = self.chat.store().usage();
+        Stats {
+            version: env!("CARGO_PKG_VERSION"),
+            instance: self.chat.instance().to_owned(),
+            uptime_s: self.started_at.elapsed().as_secs(),
+            connections: shared.connection_count(),
+            sessions: shared.session_count(),
+            sockets: self.chat.socket_count(),
+            rooms: self.chat.meeting_count(),
+            users: self.chat.user_count(),
+            outbox_bytes: shared.outbox_bytes(),
+            outbox_bytes_max: shared.outbox_bytes_max(),
+            redis: "disabled",
+            pending_publishes: 0,
+            store: StoreStats {
+                bytes: usage.bytes,
+                meetings: usage.meetings,
+                users: usage.users,
+                reminders: usage.reminders,
+            },
+        }
+    }
+
+    fn render(&self, shared: &Shared, page: &Page) -> Response {
         match page {
             Page::Health => Response::json(
                 200,
@@ -128,6 +199,7 @@ impl Pages {
                 };
                 Response::text(200, metrics::CONTENT_TYPE, self.metrics.render(&gauges).into_bytes())
             }
+            Page::Rest(_) => Response::from_error(&HttpError::NotFound),
             Page::Index => Response::text(200, "text/html; charset=utf-8", INDEX)
                 .with_header("Content-Security-Policy", INDEX_POLICY)
                 .with_header("X-Content-Type-Options", "nosniff"),
@@ -149,6 +221,11 @@ fn request_id(given: Option<&str>) -> String {
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
 
 impl net::Pages for Pages {
+    fn refuse(&self, head: &Head, error: &HttpError) -> Response {
+        let id = request_id(head.header_str("x-request-id"));
+        Response::from_error_of(error, &id).with_header("X-Request-Id", id)
+    }
+
     fn respond<'a>(
         &'a self,
         shared: &'a Shared,
@@ -156,7 +233,7 @@ impl net::Pages for Pages {
     ) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>> {
         Box::pin(async move {
             let id = request_id(request.head.header_str("x-request-id"));
-            self.answer(shared, &request).with_header("X-Request-Id", id)
+            self.answer(shared, &request, &id).await.with_header("X-Request-Id", id)
         })
     }
 }

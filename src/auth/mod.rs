@@ -1,13 +1,19 @@
 //! Who somebody is, and what they may do.
 //!
-//! [`token`] turns a token into an [`Identity`]; [`jwks`] reads the Auth Service's key set; [`access`] decides rights.
+//! [`token`] turns a token into an [`Identity`]; [`jwks`] reads the Auth Service's key set, which [`authenticator`]
+//! fetches; [`access`] decides rights.
 //! Nothing here reads a clock or opens a connection: `now` is an argument, and HTTP goes through [`Fetch`].
 //! The chat asks before it does anything.
 
 pub mod access;
 pub mod authenticator;
+mod claims;
 pub mod identity;
 pub mod jwks;
+mod key;
+#[cfg(test)]
+mod mint;
+mod object;
 pub mod token;
 
 use std::{future::Future, pin::Pin, time::Duration};

@@ -1,11 +1,15 @@
 //! What the chat sends to clients.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use serde_json::value::RawValue;
 
-use crate::chat::Error;
+use crate::{
+    chat::Error,
+    store::{self, Content, LogEvent},
+    types::{MessageId, RoomId},
+};
 
 /// `ready`: the first event after a CONNECT.
 #[derive(Serialize, Debug)]
@@ -27,7 +31,7 @@ pub struct Ready<'a> {
     /// What a client may send.
     pub limits: ReadyLimits,
     /// What was missed.
-    pub unread: Unread,
+    pub unread: Unread<'a>,
 }
 
 /// What a client may send.
@@ -41,76 +45,266 @@ pub struct ReadyLimits {
     pub history_page: usize,
 }
 
-/// What was missed. Nothing is kept yet, so nothing is.
-#[derive(Serialize, Debug, Default)]
-pub struct Unread {
-    /// Notifications.
-    pub notifications: u32,
-    /// Messages, by meeting.
-    pub meetings: serde_json::Map<String, serde_json::Value>,
+/// `unread`, and in `ready`: what was missed.
+#[derive(Debug)]
+pub struct Unread<'a>(pub &'a store::Unread);
+
+impl Serialize for Unread<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Meetings<'a>(&'a [(RoomId, u32)]);
+        impl Serialize for Meetings<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.iter().map(|(meeting, count)| (meeting.as_str(), count)))
+            }
+        }
+        let mut fields = serializer.serialize_struct("Unread", 3)?;
+        fields.serialize_field("notifications", &self.0.notifications)?;
+        fields.serialize_field("meetings", &Meetings(&self.0.meetings))?;
+        if self.0.is_truncated {
+            fields.serialize_field("meetings_truncated", &true)?;
+        }
+        fields.end()
+    }
 }
 
-/// `chat_message`, to everybody in the meeting: what its sender decides. Its [`Place`] comes in front.
+/// `chat_message`, to everybody in the meeting: what its sender decides. The store puts its place in front, and
+/// [`text`](Self::text) and [`meta`](Self::meta), which a deletion erases, come last.
 #[derive(Serialize, Debug)]
 pub struct ChatMessage<'a> {
     /// Where.
     pub meeting_id: &'a str,
-    /// What, as the same JSON text that was sent.
-    pub text: &'a RawValue,
     /// Who, by user id.
     pub sender: &'a str,
     /// What to call them.
     pub sender_name: &'a str,
     /// The sender's own id for it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_id: Option<&'a RawValue>,
+    pub client_id: Option<&'a str>,
     /// The message it answers.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reply_to: Option<&'a RawValue>,
+    pub reply_to: Option<MessageId>,
     /// Who is meant.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mentions: Option<&'a [Cow<'a, str>]>,
+    pub mentions: Option<&'a [Arc<str>]>,
     /// What the application adds.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip)]
     pub meta: Option<&'a RawValue>,
+    /// What, as the same JSON text that was sent.
+    #[serde(skip)]
+    pub text: &'a RawValue,
 }
 
-/// Where a logged event stands in its meeting's order.
+/// `message_edited`.
 #[derive(Serialize, Debug)]
-pub struct Place<'a> {
-    /// 26 characters, a ULID.
+pub struct MessageEdited<'a> {
+    /// Where.
+    pub meeting_id: &'a str,
+    /// Who edited it.
+    pub editor: &'a str,
+    /// The new text, as the same JSON text that was sent.
+    #[serde(skip)]
+    pub text: &'a RawValue,
+}
+
+/// `message_deleted`.
+#[derive(Serialize, Debug)]
+pub struct MessageDeleted<'a> {
+    /// Where.
+    pub meeting_id: &'a str,
+    /// Who deleted it.
+    pub deleted_by: &'a str,
+}
+
+/// `message_reaction`.
+#[derive(Serialize, Debug)]
+pub struct MessageReaction<'a> {
+    /// Where.
+    pub meeting_id: &'a str,
+    /// Who.
+    pub user_id: &'a str,
+    /// What.
+    pub emoji: &'a str,
+    /// Whether it was taken back.
+    pub removed: bool,
+}
+
+impl ChatMessage<'_> {
+    /// Encodes what does not depend on the message's place.
+    pub fn content(&self) -> Content {
+        erasable(self, self.meta, self.text)
+    }
+}
+
+impl MessageEdited<'_> {
+    /// Encodes what does not depend on the event's place.
+    pub fn content(&self) -> Content {
+        erasable(self, None, self.text)
+    }
+}
+
+/// Encodes an event's content of which nothing can be erased.
+pub fn content<T: Serialize>(event: &T) -> Content {
+    Content { json: to_json(event).into(), erasable_from: None }
+}
+
+fn erasable<T: Serialize>(event: &T, meta: Option<&RawValue>, text: &RawValue) -> Content {
+    let mut json = to_json(event);
+    json.pop();
+    json.push(',');
+    let erasable_from = u32::try_from(json.len()).ok();
+    json.reserve_exact(text.get().len() + meta.map_or(0, |meta| meta.get().len()) + 20);
+    if let Some(meta) = meta {
+        json.push_str("\"meta\":");
+        json.push_str(meta.get());
+        json.push(',');
+    }
+    json.push_str("\"text\":");
+    json.push_str(text.get());
+    json.push('}');
+    Content { json: json.into(), erasable_from }
+}
+
+/// Nothing here fails to serialise: no map has keys that are no strings.
+pub(super) fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+/// An event of a log as an item of a list: its payload, and which event it is.
+pub fn write_item(out: &mut String, event: &LogEvent) {
+    out.push_str("{\"event\":\"");
+    out.push_str(event.kind.as_str());
+    out.push_str("\",");
+    out.push_str(event.json.strip_prefix('{').unwrap_or_default());
+}
+
+/// Events of a log as a JSON array.
+pub fn items(events: &[LogEvent]) -> Box<RawValue> {
+    let mut json = String::with_capacity(2 + events.iter().map(|event| event.json.len() + 32).sum::<usize>());
+    json.push('[');
+    for (index, event) in events.iter().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        write_item(&mut json, event);
+    }
+    json.push(']');
+    RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// A user as others see them.
+#[derive(Serialize, Debug)]
+pub struct Person<'a> {
+    /// The user id.
     pub id: &'a str,
-    /// The number in the order, from 1.
-    pub seq: u64,
-    /// The life of the order.
-    pub epoch: &'a str,
+    /// What to call them.
+    pub name: &'a str,
+}
+
+/// `presence_update`: somebody has come or gone.
+#[derive(Serialize, Debug)]
+pub struct PresenceUpdate<'a> {
+    /// Where.
+    pub meeting_id: &'a str,
+    /// `join` or `leave`.
+    pub event: &'a str,
+    /// Who.
+    pub user: Person<'a>,
+    /// How many users are there now.
+    pub count: usize,
     /// ms since the epoch.
     pub ts: u64,
 }
 
-/// An event that is encoded but for its place.
-#[derive(Debug)]
-pub struct Content(String);
-
-impl ChatMessage<'_> {
-    /// Encodes what does not depend on the message's place. `None` never happens: nothing here fails to serialise.
-    pub fn encode(&self) -> Option<Content> {
-        serde_json::to_string(self).ok().map(Content)
-    }
+/// `presence_update` in a large meeting.
+#[derive(Serialize, Debug)]
+pub struct PresenceCount<'a> {
+    /// Where.
+    pub meeting_id: &'a str,
+    /// `count`.
+    pub event: &'a str,
+    /// How many users are there now.
+    pub count: usize,
+    /// ms since the epoch.
+    pub ts: u64,
 }
 
-impl Content {
-    /// The whole event as JSON: the place's fields, then the others.
-    pub fn place(&self, place: &Place<'_>) -> String {
-        let mut json = String::with_capacity(self.0.len() + 128);
-        if let Ok(place) = serde_json::to_string(place) {
-            json.push_str(place.strip_suffix('}').unwrap_or_default());
-            json.push(',');
-        }
-        json.push_str(self.0.strip_prefix('{').unwrap_or_default());
-        json
-    }
+/// A user who is in a meeting.
+#[derive(Serialize, Debug)]
+pub struct UserPresence {
+    /// The user id.
+    pub id: Arc<str>,
+    /// What to call them.
+    pub name: Arc<str>,
+    /// Since when, in ms since the epoch.
+    pub since: u64,
+    /// With how many sockets.
+    pub devices: u32,
 }
+
+/// `typing`.
+#[derive(Serialize, Debug)]
+pub struct Typing<'a> {
+    /// Where.
+    pub meeting_id: &'a str,
+    /// Who.
+    pub user_id: &'a str,
+    /// What to call them.
+    pub name: &'a str,
+    /// Whether they are.
+    pub active: bool,
+    /// When it has ended if nothing more is said.
+    pub expires_in_ms: u64,
+}
+
+/// `read_receipt`.
+#[derive(Serialize, Debug)]
+pub struct ReadReceipt<'a> {
+    /// Where.
+    pub meeting_id: &'a str,
+    /// Who.
+    pub user_id: &'a str,
+    /// Up to where.
+    pub seq: u64,
+    /// ms since the epoch.
+    pub ts: u64,
+}
+
+/// `room_left`: the socket is in the meeting no more, without having asked.
+#[derive(Serialize, Debug)]
+pub struct RoomLeft<'a> {
+    /// Which.
+    pub meeting_id: &'a str,
+    /// `removed`, `closed` or `forbidden`.
+    pub reason: &'a str,
+}
+
+/// `resync`: what the client has of the meeting cannot be continued; it is to be read again.
+#[derive(Serialize, Debug)]
+pub struct Resync<'a> {
+    /// Which.
+    pub meeting_id: &'a str,
+    /// `epoch_changed` or `window_exceeded`.
+    pub reason: &'a str,
+    /// The life of the log.
+    pub epoch: &'a str,
+    /// The last event before those that come next.
+    pub top_seq: u64,
+    /// The first that is kept.
+    pub first_seq: u64,
+}
+
+/// `auth_expiring`: the token is to be renewed.
+#[derive(Serialize, Debug)]
+pub struct AuthExpiring {
+    /// When it expires, in ms since the epoch.
+    pub exp: u64,
+    /// How long that is from now.
+    pub in_ms: u64,
+}
+
+/// `auth_expired`: the connection is closed.
+#[derive(Serialize, Debug)]
+pub struct AuthExpired {}
 
 /// `response`: what `message` is answered with.
 #[derive(Serialize, Debug)]
@@ -126,7 +320,7 @@ pub struct ChatError<'a> {
     pub event: &'a str,
     /// Its `client_id`.
     #[serde(rename = "ref")]
-    pub reference: Option<&'a RawValue>,
+    pub reference: Option<&'a str>,
     /// Why.
     pub error: &'a Error,
 }

@@ -353,7 +353,11 @@ impl Session {
         }
         let by_client = reason == CloseReason::TransportClose;
         let linger = match reason {
-            CloseReason::ServerClose | CloseReason::Draining | CloseReason::SlowConsumer => Some(CLOSE_LINGER),
+            CloseReason::ServerClose
+            | CloseReason::Draining
+            | CloseReason::SlowConsumer
+            | CloseReason::AuthExpired
+            | CloseReason::TooManyRefusals => Some(CLOSE_LINGER),
             CloseReason::TransportClose => Some(LAST_GET_LINGER),
             _ => None,
         };

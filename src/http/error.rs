@@ -93,6 +93,11 @@ pub enum HttpError {
         /// Bytes that the trailers may have together.
         max_bytes: usize,
     },
+    /// The client asks too often, or has too much open.
+    RateLimited {
+        /// When to try again; sent in the body, and rounded up to seconds as Retry-After.
+        retry_after_ms: u32,
+    },
     /// Our fault.
     Internal,
     /// A method that no route has.
@@ -138,6 +143,7 @@ impl HttpError {
             Self::UnsupportedMediaType { .. } => 415,
             Self::ExpectationFailed => 417,
             Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } | Self::TrailersTooLarge { .. } => 431,
+            Self::RateLimited { .. } => 429,
             Self::Internal => 500,
             Self::MethodUnknown => 501,
             Self::Unavailable { .. } => 503,
@@ -156,6 +162,7 @@ impl HttpError {
             414 => "uri_too_long",
             415 => "unsupported_media_type",
             417 => "expectation_failed",
+            429 => "rate_limited",
             431 => "headers_too_large",
             500 => "internal",
             501 => "not_implemented",
@@ -177,6 +184,7 @@ impl HttpError {
                 | Self::NotFound
                 | Self::MethodNotAllowed { .. }
                 | Self::UnsupportedMediaType { .. }
+                | Self::RateLimited { .. }
                 | Self::Unavailable { .. }
         )
     }
@@ -217,6 +225,9 @@ impl fmt::Display for HttpError {
             Self::HeadTooLarge { max_bytes } => write!(f, "expected a request head of at most {max_bytes} bytes"),
             Self::TooManyHeaders { max_headers } => write!(f, "expected at most {max_headers} header lines"),
             Self::TrailersTooLarge { max_bytes } => write!(f, "expected trailers of at most {max_bytes} bytes"),
+            Self::RateLimited { retry_after_ms } => {
+                write!(f, "expected fewer requests, try again in {retry_after_ms} ms")
+            }
             Self::Internal => f.write_str("the server failed to answer"),
             Self::MethodUnknown => f.write_str("expected a method that this service knows"),
             Self::Unavailable { retry_after_ms } => {
@@ -249,6 +260,7 @@ mod tests {
             (HttpError::ExpectationFailed, 417, "expectation_failed", true),
             (HttpError::HeadTooLarge { max_bytes: 1 }, 431, "headers_too_large", true),
             (HttpError::TooManyHeaders { max_headers: 1 }, 431, "headers_too_large", true),
+            (HttpError::RateLimited { retry_after_ms: 1 }, 429, "rate_limited", false),
             (HttpError::Internal, 500, "internal", true),
             (HttpError::MethodUnknown, 501, "not_implemented", true),
             (HttpError::Unavailable { retry_after_ms: 1 }, 503, "unavailable", false),

@@ -143,6 +143,14 @@ impl Head {
         })
     }
 
+    /// All fields of the query, decoded as those of [`query_param`](Self::query_param).
+    pub fn query_params(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        self.query().split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode_form(key), decode_form(value))
+        })
+    }
+
     /// The version of the request. An answer is HTTP/1.1 all the same.
     pub fn version(&self) -> Version {
         self.version

@@ -1,4 +1,4 @@
-//! HTTP/1 as bytes and values: request heads, bodies, answers, CORS and the WebSocket handshake.
+//! HTTP/1 as bytes and values: request heads, bodies, answers, CORS, proxies and the WebSocket handshake.
 //!
 //! Nothing here touches a socket or a clock. [`net`](crate::net) appends what it read to a buffer
 //! and asks; every parser says how much of the input it used, so what is left over is the next
@@ -27,6 +27,7 @@ mod authority;
 pub mod body;
 pub mod cors;
 pub mod error;
+pub mod forwarded;
 pub mod head;
 pub mod response;
 mod scan;
@@ -36,6 +37,7 @@ pub mod upgrade;
 pub use body::{BodyDecoder, Decoded};
 pub use cors::{AllowedOrigins, Cors};
 pub use error::HttpError;
+pub use forwarded::TrustedProxies;
 pub use head::{Framing, Head, HeadLimits, Version};
 pub use response::{Body, CONTINUE, Encoding, Response};
 pub use upgrade::{Accept, UpgradeError};

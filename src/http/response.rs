@@ -75,14 +75,32 @@ impl Response {
     /// The answer to a faulty request: `{"error":{"code":…,"message":…}}` as in the contract's §0,
     /// with the Allow or Retry-After header that the status asks for.
     pub fn from_error(error: &HttpError) -> Self {
+        Self::refusal(error, None)
+    }
+
+    /// [`from_error`](Self::from_error) with the id of the request.
+    pub fn from_error_of(error: &HttpError, request_id: &str) -> Self {
+        Self::refusal(error, Some(request_id))
+    }
+
+    fn refusal(error: &HttpError, request_id: Option<&str>) -> Self {
         let mut object = serde_json::json!({ "code": error.code(), "message": error.to_string() });
-        if let (HttpError::Unavailable { retry_after_ms }, Some(object)) = (error, object.as_object_mut()) {
+        let retry_after_ms = match error {
+            HttpError::RateLimited { retry_after_ms } | HttpError::Unavailable { retry_after_ms } => {
+                Some(retry_after_ms)
+            }
+            _ => None,
+        };
+        if let (Some(retry_after_ms), Some(object)) = (retry_after_ms, object.as_object_mut()) {
             object.insert("retry_after_ms".into(), (*retry_after_ms).into());
+        }
+        if let (Some(id), Some(object)) = (request_id, object.as_object_mut()) {
+            object.insert("request_id".into(), id.into());
         }
         let response = Self::json(error.status(), serde_json::json!({ "error": object }));
         match error {
             HttpError::MethodNotAllowed { allow } => response.with_header("Allow", *allow),
-            HttpError::Unavailable { retry_after_ms } => {
+            HttpError::RateLimited { retry_after_ms } | HttpError::Unavailable { retry_after_ms } => {
                 response.with_header("Retry-After", retry_after_ms.div_ceil(1000).to_string())
             }
             _ => response,
@@ -298,6 +316,11 @@ mod tests {
                 HttpError::Unavailable { retry_after_ms: 1001 },
                 r#"{"error":{"code":"unavailable","message":"the service cannot answer now, try again in 1001 ms","retry_after_ms":1001}}"#,
                 Some(("Retry-After", "2")),
+            ),
+            (
+                HttpError::RateLimited { retry_after_ms: 50 },
+                r#"{"error":{"code":"rate_limited","message":"expected fewer requests, try again in 50 ms","retry_after_ms":50}}"#,
+                Some(("Retry-After", "1")),
             ),
         ];
         for (error, body, header) in cases {

@@ -3,7 +3,7 @@
 use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc, time::Instant};
 
 use crate::{
-    http::{Head, Response},
+    http::{Head, HttpError, Response},
     net::Shared,
     outbox::Outbox,
     types::{CloseReason, DrainNotice, Handshake},
@@ -53,6 +53,12 @@ pub trait Pages: Send + Sync + 'static {
         shared: &'a Shared,
         request: Request<'a>,
     ) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
+
+    /// Answers a request whose body could not be read.
+    fn refuse(&self, head: &Head, error: &HttpError) -> Response {
+        let _ = head;
+        Response::from_error(error)
+    }
 }
 
 /// One HTTP request.
@@ -62,6 +68,6 @@ pub struct Request<'a> {
     pub head: &'a Head,
     /// The body, decoded.
     pub body: Vec<u8>,
-    /// Who asks, as the kernel says.
+    /// The client's address: the peer's, or what a trusted proxy says of it.
     pub peer: IpAddr,
 }

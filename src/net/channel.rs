@@ -291,7 +291,10 @@ impl From<CloseReason> for CloseCode {
             | CloseReason::TransportError
             | CloseReason::ServerClose
             | CloseReason::PingTimeout => Self::Normal,
-            CloseReason::ParseError | CloseReason::ConnectTimeout => Self::Policy,
+            CloseReason::ParseError
+            | CloseReason::ConnectTimeout
+            | CloseReason::AuthExpired
+            | CloseReason::TooManyRefusals => Self::Policy,
             CloseReason::TooLarge => Self::TooLarge,
             CloseReason::SlowConsumer => Self::TryLater,
             CloseReason::Draining => Self::Restart,

@@ -36,7 +36,7 @@ pub(super) struct Connection {
     stream: Async<TcpStream>,
     /// Received and not yet used: the rest of a request, pipelined ones, or first frames behind an upgrade request.
     input: Vec<u8>,
-    pub(super) peer: IpAddr,
+    peer: IpAddr,
     pub(super) shared: Arc<Shared>,
     admission: Admission,
 }
@@ -152,10 +152,10 @@ impl Connection {
         }
         let mut response = match self.read_body(head, body, settings.max_body, |_| false).await {
             Ok(bytes) => {
-                let request = Request { head, body: bytes, peer: self.peer };
+                let request = Request { head, body: bytes, peer: self.client(head) };
                 self.shared.pages.respond(&self.shared, request).await
             }
-            Err(BodyError::Http(error)) => Response::from_error(&error),
+            Err(BodyError::Http(error)) => self.shared.pages.refuse(head, &error),
             Err(BodyError::Lost | BodyError::Cancelled) => return Outcome::Hang,
         };
         self.count_refusal(response.status);
@@ -251,6 +251,11 @@ impl Connection {
         })
     }
 
+    /// Whose request it is.
+    pub(super) fn client(&self, head: &Head) -> IpAddr {
+        self.shared.settings.trusted_proxies.client(self.peer, head.headers("x-forwarded-for"))
+    }
+
     /// Bytes received and not yet used.
     pub(super) fn input_bytes(&self) -> usize {
         self.input.len()
@@ -341,6 +346,7 @@ impl Connection {
             405 => Refusal::MethodNotAllowed,
             408 => Refusal::BodyTimeout,
             413 => Refusal::TooLarge,
+            429 => Refusal::RateLimited,
             400..500 => Refusal::OtherHttp,
             _ => return,
         });

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     net::{
         channel::drain,
         connection::Connection,
-        shared::{Admission, Shared},
+        shared::{Admission, Shared, Verdict},
     },
 };
 
@@ -67,27 +67,43 @@ pub async fn serve(listener: Async<TcpListener>, shared: Arc<Shared>) {
 }
 
 fn admit(stream: Async<TcpStream>, peer: IpAddr, shared: &Arc<Shared>) {
-    let (admission, open) = Admission::new(shared);
-    if shared.settings.max_connections.is_some_and(|limit| open >= limit) {
-        shared.metrics.refused(Refusal::TooManyConnections);
-        // One attempt: the answer fits into an empty send buffer.
-        let told = io::Write::write(&mut stream.get_ref(), TOO_MANY).is_ok();
-        // Closing at once could take the answer back, but a flood must not make us wait for many.
-        if told && shared.settings.max_connections.is_some_and(|limit| open < limit + LINGERING_MAX) {
-            let timers = shared.timers.clone();
-            let linger = async move {
-                drain(&stream, &timers).await;
-                drop(admission);
-            };
-            shared.executor.spawn(linger).detach();
-        }
-        return;
+    // On a socket for both families, an IPv4 peer comes as an IPv6 address.
+    let peer = peer.to_canonical();
+    let (admission, verdict) = Admission::new(shared, peer);
+    let refusal = match verdict {
+        Verdict::Welcome => None,
+        Verdict::Full => Some(Refusal::TooManyConnections),
+        Verdict::PeerFull => Some(Refusal::TooManyPerIp),
+    };
+    if let Some(refusal) = refusal {
+        shared.metrics.refused(refusal);
+        return refuse(stream, admission, shared);
     }
     if let Err(error) = stream.get_ref().set_nodelay(true) {
         log::debug!("TCP_NODELAY: {error}");
     }
     let connection = Connection::new(stream, peer, Arc::clone(shared), admission);
     shared.executor.spawn(connection.run()).detach();
+}
+
+fn refuse(stream: Async<TcpStream>, admission: Admission, shared: &Arc<Shared>) {
+    // One attempt: the answer fits into an empty send buffer.
+    if io::Write::write(&mut stream.get_ref(), TOO_MANY).is_err() {
+        return;
+    }
+    // Closing at once could take the answer back, but a flood must not make us wait for many.
+    // ORDERING: Relaxed. A limit that several acceptors may pass by one each.
+    if shared.lingering.load(Ordering::Relaxed) >= LINGERING_MAX {
+        return;
+    }
+    shared.lingering.fetch_add(1, Ordering::Relaxed);
+    let task_shared = Arc::clone(shared);
+    let linger = async move {
+        drain(&stream, &task_shared.timers).await;
+        task_shared.lingering.fetch_sub(1, Ordering::Relaxed);
+        drop(admission);
+    };
+    shared.executor.spawn(linger).detach();
 }
 
 const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n\

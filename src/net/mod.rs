@@ -27,5 +27,5 @@ mod timers;
 
 pub use app::{Application, Pages, Peer, Request};
 pub use listener::{bind, serve};
-pub use shared::{Settings, Shared, WebSocketMode};
+pub use shared::{Settings, Shared, TCP_PER_SESSION, WebSocketMode};
 pub use socketio::SocketIo;

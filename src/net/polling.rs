@@ -13,6 +13,7 @@ use std::{
 use crate::{
     engine::{self, Intent, PollAnswer, payload},
     http::{self, Cors, Head, HttpError, Response},
+    limits::Refused,
     metrics,
     net::{
         connection::{Body, BodyError, Connection, Outcome, Read, UpgradeKind},
@@ -26,7 +27,7 @@ use crate::{
 const PIPELINE_MAX_BYTES: usize = 64 * 1024;
 /// What a client is told that comes while the server stops.
 const DRAIN_RETRY_MS: u32 = 1000;
-/// And one that comes while there are as many sessions as there may be.
+/// And one that comes while there are as many sessions as there may be, in all or of its address.
 const FULL_RETRY_MS: u32 = 5000;
 /// Packets in one answer. Clients built on python-engineio refuse a payload with more.
 const PACKETS_MAX: usize = 16;
@@ -142,13 +143,24 @@ impl Connection {
             self.shared.metrics.refused(metrics::Refusal::TooManyConnections);
             return Err(Response::from_error(&HttpError::Unavailable { retry_after_ms: FULL_RETRY_MS }));
         }
+        let client = self.client(head);
+        let now = self.shared.ms(Instant::now());
+        let place = self.shared.sessions_by_address.enter(client.into(), now).map_err(|refused| {
+            let (refusal, retry_after_ms) = match refused {
+                // Nobody knows when a place will be free. Not 409, after which a client would not come back by itself.
+                Refused::NoPlace => (metrics::Refusal::TooManyPerIp, FULL_RETRY_MS),
+                Refused::TooFast(retry_after_ms) => (metrics::Refusal::RateLimited, retry_after_ms),
+            };
+            self.shared.metrics.refused(refusal);
+            Response::from_error(&HttpError::RateLimited { retry_after_ms })
+        })?;
         let handshake = Handshake {
             query: head.query().into(),
             authorization: head.header_str("authorization").map(Into::into),
             origin: head.header_str("origin").map(Into::into),
-            peer: Some(self.peer),
+            peer: Some(client),
         };
-        Session::open(&self.shared, transport, handshake).map_err(|error| {
+        Session::open(&self.shared, transport, handshake, place).map_err(|error| {
             log::error!("no session ids: {error}");
             Response::from_error(&HttpError::Internal)
         })
@@ -273,6 +285,9 @@ impl Connection {
         // A handler that panics ends its session; the hook has logged where.
         let handled = catch_unwind(AssertUnwindSafe(|| handle_payload(&session, &bytes)));
         let handled = handled.unwrap_or(Err(CloseReason::InternalError));
+        if handled.is_ok() {
+            self.pause_after(&session, bytes.len()).await;
+        }
         session.engine().end_post();
         let outcome = match handled {
             Ok(()) => Outcome::Respond(Response::text(200, "text/html", b"ok".as_slice())),
@@ -296,6 +311,16 @@ impl Connection {
         // An upgrade may wait for this, and a deadline may have changed.
         session.outbox().wake_all();
         outcome
+    }
+
+    /// Waits if the session has sent more than its rate: it must not post again before it has its answer. Not after its end.
+    async fn pause_after(&self, session: &Session, bytes: usize) {
+        let Some(mut pause) = session.spend_input(bytes as u64, Instant::now()) else { return };
+        poll_fn(|cx| {
+            session.outbox().sleep_in(Slot::Post, cx.waker());
+            if session.engine().is_closed() { Poll::Ready(()) } else { Pin::new(&mut pause).poll(cx) }
+        })
+        .await;
     }
 
     fn packets(&self, session: Arc<Session>, packets: Vec<u8>, count: u64) -> Outcome {

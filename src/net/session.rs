@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     task::Poll,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -14,7 +14,8 @@ use smol::future::FutureExt as _;
 
 use crate::{
     engine::{self, Due, Message, Packet, Received},
-    net::{Peer, Shared},
+    limits::{Address, Place, SharedBucket},
+    net::{Peer, Shared, timers::Sleep},
     outbox::{Frame, Outbox, Slot},
     types::{CloseReason, Handshake, SessionId, Transport},
 };
@@ -26,13 +27,17 @@ pub(crate) struct Session {
     outbox: Arc<Outbox>,
     peer: Arc<dyn Peer>,
     shared: Arc<Shared>,
+    /// The client's address, if its sessions are counted.
+    address: Option<Address>,
+    /// What the client may send, in bytes.
+    input: SharedBucket,
 }
 
 /// The same for everybody.
 static PING: LazyLock<Frame> = LazyLock::new(|| Frame::text("2"));
 
 impl Session {
-    /// Opens a session and queues its open packet. On polling, a task of its own keeps its deadlines.
+    /// Opens a session, which has `place`, and queues its open packet. On polling, a task of its own keeps its deadlines.
     ///
     /// # Errors
     /// The operating system had no random bytes.
@@ -40,6 +45,7 @@ impl Session {
         shared: &Arc<Shared>,
         transport: Transport,
         handshake: Handshake,
+        place: Place<'_>,
     ) -> Result<Arc<Self>, getrandom::Error> {
         let id = random_id()?;
         let now = Instant::now();
@@ -47,8 +53,16 @@ impl Session {
         let outbox = Arc::new(Outbox::new(shared.settings.outbox_max_bytes));
         outbox.push(Frame::text(&engine.open_packet(&id)));
         let peer = shared.app.open(&outbox, handshake, now);
-        let session =
-            Arc::new(Self { id: id.clone(), engine: Mutex::new(engine), outbox, peer, shared: Arc::clone(shared) });
+        let session = Arc::new(Self {
+            id: id.clone(),
+            engine: Mutex::new(engine),
+            outbox,
+            peer,
+            shared: Arc::clone(shared),
+            // Nothing can fail any more: it is given back when the session leaves the table.
+            address: place.keep(),
+            input: SharedBucket::default(),
+        });
         shared.sessions.pin().insert(id, Arc::clone(&session));
         shared.metrics.opened(transport);
         log::debug!("{:?} opened on {}", session.id, transport.as_str());
@@ -170,9 +184,29 @@ impl Session {
         self.outbox.wake_all();
     }
 
-    /// Takes the session from the table.
+    /// Counts bytes that the client sent. Over its rate: for how long nothing more is to be read from it.
+    ///
+    /// That is how the limit on bytes shows. To refuse them would need to know what they ask for; to close would make the
+    /// client come back and send them again. Waiting makes it slow, and no slower than the rate.
+    pub(super) fn spend_input(&self, bytes: u64, now: Instant) -> Option<Sleep> {
+        let rate = self.shared.settings.input_rate?;
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let pause_ms = self.input.spend(rate, bytes, self.shared.ms(now));
+        if pause_ms == 0 {
+            return None;
+        }
+        self.shared.metrics.input_paused();
+        Some(self.shared.timers.at(now + Duration::from_millis(pause_ms.into())))
+    }
+
+    /// Takes the session from the table, and gives its place back.
     pub(super) fn forget(&self) {
-        self.shared.sessions.pin().remove(&self.id);
+        // Once, whoever is first. Not when it is dropped: the table may keep it for a while.
+        if self.shared.sessions.pin().remove(&self.id).is_some()
+            && let Some(address) = self.address
+        {
+            self.shared.sessions_by_address.leave(address);
+        }
     }
 
     /// Asks for the session to be closed, after what is queued, by the task that serves it.

@@ -36,6 +36,8 @@ struct Stream {
     phase: Phase,
     /// Reading stopped with messages left, perhaps.
     reads_on: bool,
+    /// Until then nothing is read: the client has sent more than its rate. Boxed, for hardly anybody has one.
+    pause: Option<Box<Sleep>>,
     /// Counted while the connection is open.
     _admission: Admission,
 }
@@ -81,8 +83,17 @@ pub(super) fn serve(
         // task sleeps in our place by then.
         timer.set_at(Instant::now() + shared.settings.engine.upgrade_timeout + UPGRADE_GRACE);
     }
-    let mut stream =
-        Stream { channel, session, shared, timer, armed: None, phase, reads_on: false, _admission: admission };
+    let mut stream = Stream {
+        channel,
+        session,
+        shared,
+        timer,
+        armed: None,
+        phase,
+        reads_on: false,
+        pause: None,
+        _admission: admission,
+    };
     let serving = async move {
         if AssertUnwindSafe(stream.run()).catch_unwind().await.is_err() {
             stream.session.end(CloseReason::InternalError);
@@ -153,14 +164,29 @@ impl Stream {
             if self.phase == Phase::Open && self.session.outbox().is_half_full() {
                 break;
             }
+            if let Some(pause) = &mut self.pause {
+                // Writing and the heartbeat go on. What the client sends waits in the kernel, its pong as well.
+                if Pin::new(pause).poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                self.pause = None;
+            }
             let polled = self.channel.poll_message(cx);
             let bytes_in = self.channel.take_bytes_in();
+            if bytes_in == 0 && polled.is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
             if bytes_in > 0 {
                 self.shared.metrics.bytes_in(Transport::WebSocket, bytes_in);
+                // The bytes of the stream and not of its messages: pings and fragments are work, too.
+                self.pause = self.session.spend_input(bytes_in, now).map(Box::new);
             }
             let over = match polled {
+                // If this is a pause, it has to be waited for.
+                Poll::Pending if self.pause.is_some() => continue,
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(message)) => self.handle(&message),
+                Poll::Ready(Ok(message)) => self.handle(&message, now),
                 Poll::Ready(Err(end)) => Some(self.over(end)),
             };
             if let Some(over) = over {
@@ -172,8 +198,7 @@ impl Stream {
         Poll::Pending
     }
 
-    fn handle(&mut self, message: &Message) -> Option<Over> {
-        let now = Instant::now();
+    fn handle(&mut self, message: &Message, now: Instant) -> Option<Over> {
         match (self.phase, message) {
             (Phase::Open, Message::Text(text)) => {
                 let handled = match Packet::parse(text.as_str()) {

@@ -8,8 +8,10 @@
 //! Left to others: what an event means and how it is encoded (`chat`), writing to clients (`outbox`, `net`).
 //! Start at [`Rooms`].
 
+mod answer;
 mod registry;
 mod room;
 
-pub use registry::{Limits, RoomError, Rooms};
+pub(crate) use answer::answer;
+pub use registry::{Joined, Limits, RoomError, Rooms, Stay};
 pub use room::{Member, Room};

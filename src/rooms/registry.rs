@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::{
-    rooms::{Member, Room},
+    rooms::{Member, Room, answer::answer},
     types::RoomId,
 };
 
@@ -50,6 +50,23 @@ pub enum RoomError {
     RegistryFull,
     /// [`Limits::waiting_turns`] reached.
     Busy,
+}
+
+/// A member that has just been put into a room.
+pub struct Joined<'a, T> {
+    /// The room, with the member in it.
+    pub room: &'a mut Room<T>,
+    /// Whether the member was not in before.
+    pub is_new: bool,
+}
+
+/// Whether a member that has just been put into a room stays there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stay {
+    /// It does.
+    In,
+    /// It is taken out again, unless it was in before.
+    Out,
 }
 
 struct Shared<T> {
@@ -91,44 +108,62 @@ impl<T: Send + 'static> Rooms<T> {
 
     /// Puts a member into a room, making the room if need be, and calls `then` in the same turn: what it queues to
     /// the member comes before every later broadcast. Joining again only calls `then`.
+    ///
+    /// `then` may still turn away a member that was not in before.
     pub fn join(
         &self,
         id: &RoomId,
         member: &Arc<Member>,
         make: impl Fn() -> T,
-        then: impl FnOnce(Result<&mut Room<T>, RoomError>) + Send + 'static,
+        then: impl FnOnce(Result<Joined<'_, T>, RoomError>) -> Stay + Send + 'static,
     ) {
         let is_new = match self.note_join(id, member) {
             Ok(is_new) => is_new,
-            Err(error) => return then(Err(error)),
+            Err(error) => {
+                then(Err(error));
+                return;
+            }
         };
         let limit = self.shared.limits.members;
         // All members of a full room may come back at once.
         let waiting_turns = self.shared.limits.waiting_turns + limit;
         let (rooms, joining, room_id) = (self.clone(), Arc::clone(member), id.clone());
         self.run(id, Some(make), waiting_turns, move |room| {
-            let joined = room.and_then(|room| {
+            let entered = room.and_then(|room| {
                 // The socket may have gone, or left, since it asked.
                 if !joining.is_in(room_id.as_str()) {
                     return Err(if joining.joined().gone { RoomError::Gone } else { RoomError::Left });
                 }
-                if !room.has(&joining) {
+                let is_new = !room.has(&joining);
+                if is_new {
                     if room.len() >= limit {
                         return Err(RoomError::RoomFull);
                     }
                     room.add(&joining);
                 }
-                Ok(room)
+                Ok((room, is_new))
             });
-            // A member that asked again, and was refused, stays in.
-            if joined.is_err() && is_new {
-                joining.joined().rooms.retain(|joined| *joined != room_id);
+            let forget = || joining.joined().rooms.retain(|joined| *joined != room_id);
+            match entered {
+                Ok((room, was_added)) => {
+                    let stay = then(Ok(Joined { room, is_new: was_added }));
+                    if stay == Stay::Out && was_added {
+                        forget();
+                        room.remove(&joining);
+                    }
+                }
+                Err(error) => {
+                    // A member that asked again, and was refused, stays in.
+                    if is_new {
+                        forget();
+                    }
+                    if error == RoomError::Busy {
+                        // It may still be in from before: a leave that waited has seen it ask again, and let it be.
+                        rooms.take_out(&room_id, &joining, |_| {});
+                    }
+                    then(Err(error));
+                }
             }
-            if matches!(joined, Err(RoomError::Busy)) {
-                // It may still be in from before: a leave that waited has seen it ask again, and let it be.
-                rooms.take_out(&room_id, &joining, |_| {});
-            }
-            then(joined);
         });
     }
 
@@ -146,21 +181,49 @@ impl<T: Send + 'static> Rooms<T> {
         true
     }
 
-    /// Takes a member out of all its rooms, for good: its later joins do nothing.
-    pub fn remove(&self, member: &Arc<Member>) {
+    /// Takes a member out of all its rooms, for good: its later joins do nothing. `then` is called in the turn of each
+    /// room that it was in.
+    pub fn remove(&self, member: &Arc<Member>, then: impl Fn(&RoomId, &mut Room<T>) + Clone + Send + 'static) {
         let rooms = {
             let mut joined = member.joined();
             joined.gone = true;
             mem::take(&mut joined.rooms)
         };
         for id in rooms {
-            self.take_out(&id, member, |_| {});
+            let (then, room_id) = (then.clone(), id.clone());
+            self.take_out(&id, member, move |room| then(&room_id, room));
         }
     }
 
     /// Runs a turn in a room that exists.
     pub fn turn(&self, id: &RoomId, turn: impl FnOnce(Result<&mut Room<T>, RoomError>) + Send + 'static) {
         self.run(id, None::<fn() -> T>, self.shared.limits.waiting_turns, turn);
+    }
+
+    /// Runs a turn that is never refused for its room being busy: for what has happened already, and must be told. The
+    /// caller sees to it that there are not too many, with [`is_busy`](Self::is_busy).
+    pub fn deliver(&self, id: &RoomId, turn: impl FnOnce(Result<&mut Room<T>, RoomError>) + Send + 'static) {
+        self.run(id, None::<fn() -> T>, usize::MAX, turn);
+    }
+
+    /// Runs a turn, and waits for what it returns. `None` if there is no such room, or it is too busy, or the turn panics.
+    pub fn ask<R: Send + 'static>(
+        &self,
+        id: &RoomId,
+        turn: impl FnOnce(&mut Room<T>) -> R + Send + 'static,
+    ) -> impl Future<Output = Option<R>> + Send + 'static {
+        let (tell, told) = answer();
+        self.turn(id, move |room| {
+            if let Ok(room) = room {
+                tell.send(turn(room));
+            }
+        });
+        told
+    }
+
+    /// Whether more turns wait for a room than it takes.
+    pub fn is_busy(&self, id: &RoomId) -> bool {
+        self.find(id).is_some_and(|cell| cell.queue().waiting.len() >= self.shared.limits.waiting_turns)
     }
 
     /// How many rooms there are.
@@ -386,7 +449,7 @@ mod tests {
     }
 
     fn member() -> Arc<Member> {
-        Arc::new(Member::new(Arc::new(Outbox::new(1 << 20))))
+        Arc::new(Member::new(Arc::new(Outbox::new(1 << 20)), 0))
     }
 
     fn received(member: &Member) -> Vec<String> {
@@ -397,7 +460,15 @@ mod tests {
     /// Joins and returns what came of it. The room is idle, so its turn has run when `join` returns.
     fn join(rooms: &Rooms<u64>, id: &str, member: &Arc<Member>) -> Result<usize, RoomError> {
         let (tell, told) = mpsc::channel();
-        rooms.join(&RoomId::new(id), member, || 0, move |room| tell.send(room.map(|room| room.len())).unwrap());
+        rooms.join(
+            &RoomId::new(id),
+            member,
+            || 0,
+            move |joined| {
+                tell.send(joined.map(|joined| joined.room.len())).unwrap();
+                Stay::In
+            },
+        );
         told.recv().unwrap()
     }
 
@@ -458,7 +529,7 @@ mod tests {
         let rooms = registry(LIMITS);
         let a = member();
         assert_eq!(join(&rooms, "x", &a), Ok(1));
-        rooms.remove(&a);
+        rooms.remove(&a, |_, _| {});
         assert_eq!(join(&rooms, "x", &a), Err(RoomError::Gone));
         assert!(rooms.is_empty());
         assert!(rooms.shared.rooms.pin().is_empty());
@@ -473,7 +544,10 @@ mod tests {
         let (inner, member) = (rooms.clone(), Arc::clone(member));
         let (tell, told) = mpsc::channel();
         rooms.turn(&RoomId::new("x"), move |_| {
-            let outcome = move |room: Result<&mut Room<u64>, RoomError>| tell.send(room.map(|_| ())).unwrap();
+            let outcome = move |joined: Result<Joined<'_, u64>, RoomError>| {
+                tell.send(joined.map(|_| ())).unwrap();
+                Stay::In
+            };
             inner.join(&RoomId::new("x"), &member, || 0, outcome);
             meanwhile(&inner, &member);
         });
@@ -485,7 +559,7 @@ mod tests {
         let rooms = registry(LIMITS);
         let (a, b) = (member(), member());
         assert_eq!(join(&rooms, "x", &b), Ok(1));
-        assert_eq!(join_and_then(&rooms, &a, |rooms, a| rooms.remove(a)), Err(RoomError::Gone));
+        assert_eq!(join_and_then(&rooms, &a, |rooms, a| rooms.remove(a, |_, _| {})), Err(RoomError::Gone));
         broadcast(&rooms, "x", "only b");
         assert_eq!(received(&a).len(), 0);
         assert_eq!(received(&b), ["only b"]);
@@ -553,7 +627,7 @@ mod tests {
         assert_eq!(received(&a).len(), TURNS_IN_A_ROW);
         told.recv().unwrap()();
         assert_eq!(received(&a), [TURNS_IN_A_ROW.to_string()]);
-        rooms.remove(&a);
+        rooms.remove(&a, |_, _| {});
         assert!(rooms.is_empty());
     }
 
@@ -581,8 +655,8 @@ mod tests {
                         });
                         let guest = member();
                         let id = RoomId::new(if round % 2 == 0 { "x" } else { "y" });
-                        rooms.join(&id, &guest, || 0, |_| {});
-                        rooms.remove(&guest);
+                        rooms.join(&id, &guest, || 0, |_| Stay::In);
+                        rooms.remove(&guest, |_, _| {});
                     }
                 });
             }
@@ -591,7 +665,7 @@ mod tests {
         let expected: Vec<_> = (1..=THREADS * ROUNDS).map(|seq| seq.to_string()).collect();
         for listener in &listeners {
             assert_eq!(received(listener), expected);
-            rooms.remove(listener);
+            rooms.remove(listener, |_, _| {});
         }
         assert!(rooms.is_empty(), "{} rooms left", rooms.len());
         assert!(rooms.shared.rooms.pin().is_empty());

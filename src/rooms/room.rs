@@ -24,6 +24,8 @@ struct Entry {
 /// One socket, as the rooms know it. Made once per socket, and shared by all its rooms.
 pub struct Member {
     outbox: Arc<Outbox>,
+    /// The same for all members that belong together: a user's sockets.
+    owner: u64,
     joined: Mutex<Joined>,
 }
 
@@ -36,9 +38,14 @@ pub(super) struct Joined {
 }
 
 impl Member {
-    /// A member that is in no room, and receives through `outbox`.
-    pub fn new(outbox: Arc<Outbox>) -> Self {
-        Self { outbox, joined: Mutex::default() }
+    /// A member that is in no room, and receives through `outbox`. Members that belong together have one `owner`.
+    pub fn new(outbox: Arc<Outbox>, owner: u64) -> Self {
+        Self { outbox, owner, joined: Mutex::default() }
+    }
+
+    /// The rooms that this member has joined, and not left since.
+    pub fn rooms(&self) -> Vec<RoomId> {
+        self.joined().rooms.clone()
     }
 
     /// Whether this member has joined `room`, and not left it since.
@@ -77,6 +84,22 @@ impl<T> Room<T> {
         for entry in &self.members {
             // A full outbox closes its own client; the others do not notice.
             let _: Pushed = entry.outbox.push(frame.clone());
+        }
+    }
+
+    /// Queues a frame to every member but those of one owner; members for whom much is queued already do without it.
+    pub fn broadcast_volatile(&self, frame: &Frame, except: Option<u64>) {
+        for entry in &self.members {
+            if except != Some(entry.member.owner) {
+                let _: Pushed = entry.outbox.push_volatile(frame.clone());
+            }
+        }
+    }
+
+    /// [`broadcast_volatile`](Self::broadcast_volatile) to the members of one owner only.
+    pub fn tell_volatile(&self, frame: &Frame, owner: u64) {
+        for entry in self.members.iter().filter(|entry| entry.member.owner == owner) {
+            let _: Pushed = entry.outbox.push_volatile(frame.clone());
         }
     }
 

@@ -99,6 +99,11 @@ impl Connection {
         self.lock().sockets()
     }
 
+    /// What waits for the client.
+    pub(super) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+
     /// Ends everything: each socket gets `on_disconnect`, pending acks are told, the outbox takes nothing more. The
     /// second and later calls do nothing.
     pub fn close(&self, reason: CloseReason) {

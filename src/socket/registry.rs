@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
+    outbox::Outbox,
     socket::{Ack, Args, Connection, DisconnectReason, Limits, Socket, is_reserved_event},
     types::{Handshake, SocketId},
 };
@@ -251,6 +252,11 @@ impl ConnectRequest {
     /// What the request that opened the session said.
     pub fn handshake(&self) -> &Handshake {
         &self.handshake
+    }
+
+    /// What will wait for the client; `None` if it has left already.
+    pub fn outbox(&self) -> Option<Arc<Outbox>> {
+        Some(Arc::clone(self.ticket.as_ref()?.connection.upgrade()?.outbox()))
     }
 
     /// The id that the socket will have.

@@ -1,7 +1,7 @@
 //! What is kept: meetings' logs, read marks, inboxes, reminders.
 //!
 //! [`Store`] is the one interface, with a method for each atomic step: what must not be half done is one call. The
-//! [`memory`] backend keeps everything in this process. One suite of tests, [`suite`], runs on every backend.
+//! [`memory`] backend keeps everything in this process. One suite of tests, `suite`, runs on every backend.
 //!
 //! A meeting's *log* numbers its events: `seq` is 1, 2, 3 … without holes, and `epoch` names one life of the log. If
 //! events were lost, the epoch changes, and a seq is never given twice within an epoch.
@@ -11,7 +11,7 @@
 
 pub mod memory;
 #[cfg(test)]
-pub(crate) mod suite;
+mod suite;
 
 use std::{
     future::Future,
@@ -21,6 +21,8 @@ use std::{
 };
 
 use crate::types::{MessageId, RoomId};
+
+pub use memory::{Memory, MemoryLimits};
 
 /// Where meetings, marks, inboxes and reminders are kept.
 pub trait Store: Send + Sync + 'static {
@@ -59,6 +61,9 @@ pub trait Store: Send + Sync + 'static {
     /// Sets when a meeting becomes read-only (`None`: it is not to), and returns what was set before.
     fn close_at(&self, meeting: &RoomId, at: Option<u64>, now: u64) -> Answer<'_, Option<u64>>;
 
+    /// When a meeting becomes, or became, read-only; `None` if it is not to.
+    fn closes_at(&self, meeting: &RoomId, now: u64) -> Answer<'_, Option<u64>>;
+
     /// Replaces a meeting's reminders. Without `due` that drops them.
     fn set_reminders(&self, meeting: &RoomId, reminders: Reminders, now: u64) -> Answer<'_, ()>;
 
@@ -76,6 +81,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Whether somebody is noted as a participant.
     fn is_participant(&self, meeting: &RoomId, user: &str, now: u64) -> Answer<'_, bool>;
+
+    /// Whether anybody is noted as a participant of anything, as far as this process knows. Cheap: asked for every message.
+    fn has_participants(&self) -> bool;
 
     /// Forgets everything of a meeting, and returns how many events that were. The next log has another epoch.
     fn erase_meeting(&self, meeting: &RoomId, now: u64) -> Answer<'_, u64>;
@@ -426,7 +434,7 @@ pub struct Notification {
     pub id: Box<str>,
     /// `{"id":…,"kind":…,…,"ts":…}` without `nseq` and `read`.
     pub json: Box<str>,
-    /// Whether it is to be kept. If not it gets a number nevertheless, and is read already.
+    /// Whether it is to be kept. If not it gets a number nevertheless.
     pub is_kept: bool,
     /// When it may be dropped, beside the inbox's own limits.
     pub expires_at: Option<u64>,
@@ -486,9 +494,9 @@ pub struct Reminders {
     pub starts_at: u64,
     /// When to remind: the time, and how it is called (`15m`).
     pub due: Vec<(u64, Box<str>)>,
-    /// Who gets a notification.
-    pub recipients: Vec<Arc<str>>,
-    /// What the meeting is called.
+    /// Who gets a notification. `None`: those of the reminders that are replaced.
+    pub recipients: Option<Vec<Arc<str>>>,
+    /// What the meeting is called. `None`: as in the reminders that are replaced.
     pub title: Option<Box<str>>,
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use chat_service::{
     outbox::{Frame, Outbox},
-    rooms::{Limits, Member, Room, RoomError, Rooms},
+    rooms::{Joined, Limits, Member, RoomError, Rooms, Stay},
     types::RoomId,
 };
 
@@ -36,7 +36,7 @@ fn meeting() -> Meeting {
 }
 
 fn member() -> Arc<Member> {
-    Arc::new(Member::new(Arc::new(Outbox::new(1 << 30))))
+    Arc::new(Member::new(Arc::new(Outbox::new(1 << 30)), 0))
 }
 
 fn room_id(room: usize) -> RoomId {
@@ -131,13 +131,18 @@ fn members_see_an_unbroken_sequence_and_nothing_is_left() {
                             }
                             let told = Arc::clone(member);
                             let faults = Arc::clone(faults);
-                            bench.rooms.join(&room_id(room), member, meeting, move |turn| match turn {
-                                Ok(turn) if is_allowed => _ = told.outbox().push(note("joined", room, &turn.state)),
-                                // It left, or went, before its turn came.
-                                Err(RoomError::Gone | RoomError::Left) if is_allowed => {}
-                                Err(RoomError::TooManyRooms) if !is_allowed => {}
-                                // A panic in a turn would be caught.
-                                outcome => faults.lock().unwrap().push((outcome.err(), is_allowed)),
+                            bench.rooms.join(&room_id(room), member, meeting, move |joined| {
+                                match joined {
+                                    Ok(joined) if is_allowed => {
+                                        told.outbox().push(note("joined", room, &joined.room.state));
+                                    }
+                                    // It left, or went, before its turn came.
+                                    Err(RoomError::Gone | RoomError::Left) if is_allowed => {}
+                                    Err(RoomError::TooManyRooms) if !is_allowed => {}
+                                    // A panic in a turn would be caught.
+                                    outcome => faults.lock().unwrap().push((outcome.err(), is_allowed)),
+                                }
+                                Stay::In
                             });
                             assert_eq!(member.is_in(room_id(room).as_str()), joined.contains(&room));
                         }
@@ -149,7 +154,7 @@ fn members_see_an_unbroken_sequence_and_nothing_is_left() {
                             assert_eq!(left, joined.remove(&room));
                         }
                         7 => {
-                            bench.rooms.remove(member);
+                            bench.rooms.remove(member, |_, _| {});
                             everybody.lock().unwrap().push(std::mem::replace(member, self::member()));
                             joined.clear();
                         }
@@ -176,7 +181,7 @@ fn members_see_an_unbroken_sequence_and_nothing_is_left() {
     let mut messages = 0;
     for member in &everybody {
         messages += check_sequence(&member.outbox().take_all().iter().map(text).collect::<Vec<_>>());
-        bench.rooms.remove(member);
+        bench.rooms.remove(member, |_, _| {});
     }
     assert!(messages > STEPS, "only {messages} messages were seen");
     assert!(bench.rooms.is_empty(), "{} rooms left", bench.rooms.len());
@@ -226,10 +231,10 @@ fn a_broadcast_to_a_thousand_is_one_frame_and_one_push_each() {
     let bench = Bench::new();
     let members: Vec<_> = (0..LIMITS.members).map(|_| member()).collect();
     for member in &members {
-        bench.rooms.join(&room_id(0), member, meeting, |_| {});
+        bench.rooms.join(&room_id(0), member, meeting, |_| Stay::In);
     }
     let one_too_many = member();
-    bench.rooms.join(&room_id(0), &one_too_many, meeting, |_| {});
+    bench.rooms.join(&room_id(0), &one_too_many, meeting, |_| Stay::In);
     assert_eq!(bench.count(0), LIMITS.members);
     for number in 1..=2 {
         bench.broadcast(0);
@@ -239,7 +244,7 @@ fn a_broadcast_to_a_thousand_is_one_frame_and_one_push_each() {
         assert!(text(&frames[0][0]).ends_with(&format!(" {number}")));
         assert!(frames.iter().all(|frames| std::ptr::eq(frames[0].websocket(), shared)), "encoded once");
     }
-    members.iter().for_each(|member| bench.rooms.remove(member));
+    members.iter().for_each(|member| bench.rooms.remove(member, |_, _| {}));
     assert!(bench.rooms.is_empty());
     assert!(one_too_many.outbox().is_empty());
 }
@@ -258,14 +263,15 @@ fn a_join_that_meets_the_end_of_its_room_makes_a_new_one() {
                 for _ in 0..ROUNDS {
                     let guest = member();
                     let (tell, told) = mpsc::channel();
-                    let tell = move |turn: Result<&mut Room<Meeting>, RoomError>| {
-                        tell.send(turn.map(|_| ())).unwrap();
+                    let tell = move |joined: Result<Joined<'_, Meeting>, RoomError>| {
+                        tell.send(joined.map(|_| ())).unwrap();
+                        Stay::In
                     };
                     bench.rooms.join(&room_id(0), &guest, meeting, tell);
                     if let Err(error) = told.recv().unwrap() {
                         refused.lock().unwrap().push(error);
                     }
-                    bench.rooms.remove(&guest);
+                    bench.rooms.remove(&guest, |_, _| {});
                 }
             });
         }
@@ -287,8 +293,8 @@ fn the_number_of_rooms_is_never_absurd() {
                 barrier.wait();
                 for _ in 0..100_000 {
                     let guest = member();
-                    bench.rooms.join(&room_id(0), &guest, meeting, |_| {});
-                    bench.rooms.remove(&guest);
+                    bench.rooms.join(&room_id(0), &guest, meeting, |_| Stay::In);
+                    bench.rooms.remove(&guest, |_, _| {});
                 }
             });
         }

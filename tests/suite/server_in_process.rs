@@ -7,7 +7,7 @@
 use std::{
     future::Future,
     io::{self, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     panic,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -18,7 +18,8 @@ use std::{
 use chat_service::{
     config::Config,
     engine,
-    http::{AllowedOrigins, HeadLimits, Response},
+    http::{AllowedOrigins, HeadLimits, Response, TrustedProxies},
+    limits::Rate,
     metrics::{Gauges, Metrics},
     net::{self, Application, Pages, Peer, Request, Settings, Shared, WebSocketMode},
     outbox::{Frame, Outbox},
@@ -242,7 +243,7 @@ fn a_panic_is_counted() {
 
 #[test]
 fn a_handler_that_panics_ends_its_own_session_only() {
-    let (server, shared, metrics) = Running::start_fragile();
+    let (server, shared, metrics) = Running::start_fragile(|_| {});
     let mut other = server.connect();
     other.upgrade(WEBSOCKET).unwrap();
     assert!(other.read_frame().unwrap().starts_with(b"0{"));
@@ -284,6 +285,245 @@ fn a_handler_that_panics_ends_its_own_session_only() {
     wait_for("everybody to be gone", || shared.session_count() == 0 && shared.connection_count() == 0);
 }
 
+#[test]
+fn handshakes_of_one_address_over_the_rate_are_429_and_say_when_to_come_back() {
+    let (server, shared, metrics) = Running::start_fragile(|settings| {
+        settings.connect_rate = Some(Rate { per_s: 1, burst: 3 });
+    });
+    let mut before = server.connect();
+    let sid = before.open();
+    for (path, upgrade) in [(POLLING, ""), (WEBSOCKET, UPGRADE)] {
+        let mut opened = 0;
+        // A slow machine is given tokens in the meantime.
+        let (mut client, refused) = loop {
+            let mut client = server.connect();
+            client.request("GET", path, upgrade, b"").unwrap();
+            let answer = client.read_answer().unwrap();
+            if answer.status == 429 {
+                break (client, answer);
+            }
+            opened += 1;
+        };
+        assert!(path == WEBSOCKET || opened >= 2, "only {opened} beside the first");
+        let (_, retry_after_ms) = refused.body.split_once("\"retry_after_ms\":").unwrap();
+        let retry_after_ms: u64 = retry_after_ms.trim_end_matches('}').parse().unwrap();
+        assert!((1..=1000).contains(&retry_after_ms), "{}", refused.body);
+        assert!(refused.body.starts_with(r#"{"error":{"code":"rate_limited","message":""#), "{}", refused.body);
+        assert_eq!(refused.header("retry-after"), "1");
+        assert_eq!(refused.header("connection"), if upgrade.is_empty() { "" } else { "close" });
+        if upgrade.is_empty() {
+            // The connection is as good as before, and the answer was right.
+            thread::sleep(Duration::from_millis(retry_after_ms));
+            assert_eq!(client.get(POLLING).status, 200);
+        }
+    }
+    // Whoever is in notices nothing.
+    before.request("POST", &format!("{POLLING}&sid={sid}"), "", b"4hello").unwrap();
+    assert_eq!(before.read_answer().unwrap().body, "ok");
+    let page = metrics.render(&Gauges::default());
+    assert!(has_line(&page, "chat_refusals_total{code=\"rate_limited\"} 2"), "{page}");
+    assert_eq!(sum(&page, "chat_handshakes_total"), sum(&page, "chat_sessions"));
+    assert!(shared.session_count() >= 4, "{}", shared.session_count());
+}
+
+#[test]
+fn one_address_has_so_many_sessions_and_twice_as_many_connections() {
+    let (server, _, metrics) = Running::start_fragile(|settings| settings.max_connections_per_ip = Some(2));
+    let mut clients = [server.connect(), server.connect(), server.connect()];
+    let sid = clients[0].open();
+    clients[1].upgrade(WEBSOCKET).unwrap();
+    let refused = clients[2].get(POLLING);
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "5"));
+    assert!(refused.body.ends_with("\"retry_after_ms\":5000}}"), "{}", refused.body);
+    // What opens no session is not refused: neither a page, nor the sessions that there are, on the fourth connection.
+    assert_eq!(clients[2].get("/").status, 200);
+    let mut fourth = server.connect();
+    fourth.request("POST", &format!("{POLLING}&sid={sid}"), "", b"4hello").unwrap();
+    assert_eq!(fourth.read_answer().unwrap().body, "ok");
+    let refused = server.connect().read_answer().unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "5"));
+    let page = metrics.render(&Gauges::default());
+    assert!(has_line(&page, "chat_refusals_total{code=\"too_many_per_ip\"} 2"), "{page}");
+    // A connection that goes makes room for another.
+    drop(fourth);
+    wait_for("a free connection", || {
+        let mut client = server.connect();
+        let _ = client.request("GET", "/", "", b"");
+        client.read_answer().is_ok_and(|answer| answer.status == 200)
+    });
+}
+
+#[test]
+fn a_session_gives_its_place_back_however_it_ends() {
+    for ending in ["1", "4panic", "gone"] {
+        let (server, ..) = Running::start_fragile(|settings| settings.max_connections_per_ip = Some(1));
+        let mut client = server.connect();
+        if ending == "gone" {
+            client.upgrade(WEBSOCKET).unwrap();
+        } else {
+            let path = format!("{POLLING}&sid={}", client.open());
+            assert_eq!(server.connect().get(POLLING).status, 429);
+            client.request("POST", &path, "", ending.as_bytes()).unwrap();
+            client.read_answer().unwrap();
+        }
+        drop(client);
+        // One place, not two.
+        for (status, what) in [(200, "a free place"), (429, "a taken one")] {
+            wait_for(what, || {
+                let mut client = server.connect();
+                let _ = client.request("GET", POLLING, "", b"");
+                client.read_answer().is_ok_and(|answer| answer.status == status)
+            });
+        }
+    }
+}
+
+#[test]
+fn a_handshake_that_panics_gives_its_place_back() {
+    let (server, shared, _) = Running::start_fragile(|settings| settings.max_connections_per_ip = Some(1));
+    for _ in 0..3 {
+        let mut victim = server.connect();
+        victim.request("GET", &format!("{POLLING}&panic"), "", b"").unwrap();
+        assert!(victim.read_answer().is_err());
+        wait_for("its connection to go", || shared.connection_count() == 0);
+    }
+    assert_eq!(server.connect().get(POLLING).status, 200);
+    assert_eq!(server.connect().get(POLLING).status, 429);
+}
+
+#[test]
+fn a_trusted_proxy_says_who_its_clients_are_and_nobody_else_does() {
+    for trusted in [true, false] {
+        let (server, ..) = Running::start_fragile(|settings| {
+            settings.max_connections_per_ip = Some(1);
+            if trusted {
+                settings.trusted_proxies = TrustedProxies::parse("127.0.0.0/8, 10.0.0.0/8").unwrap();
+            }
+        });
+        let open = |client: &mut Client, forwarded_for: &str| {
+            let header = format!("X-Forwarded-For: 9.9.9.9\r\nX-Forwarded-For: {forwarded_for}\r\n");
+            client.request("GET", POLLING, &header, b"").unwrap();
+            let answer = client.read_answer().unwrap();
+            (answer.status, answer.body)
+        };
+        let mut client = server.connect();
+        let (status, body) = open(&mut client, "1.1.1.1");
+        assert_eq!(status, 200);
+        let sid = body.split('"').nth(3).unwrap().to_owned();
+        let cases = [
+            ("the same client", "1.1.1.1", 429, 429),
+            ("the same, with something made up", "3.3.3.3, 1.1.1.1", 429, 429),
+            ("the same through one more proxy", "1.1.1.1, 10.0.0.1", 429, 429),
+            ("another client", "2.2.2.2", 200, 429),
+            ("another of the same network", "[2001:db8::1]:1234", 200, 429),
+            ("of that", "2001:db8::2", 429, 429),
+        ];
+        for (name, forwarded_for, if_trusted, if_not) in cases {
+            let expected = if trusted { if_trusted } else { if_not };
+            assert_eq!(open(&mut client, forwarded_for).0, expected, "{name}, trusted: {trusted}");
+        }
+        // Everybody is told the same address: the application, and who answers pages.
+        let address = if trusted { "1.1.1.1" } else { "127.0.0.1" };
+        client.request("GET", "/", "X-Forwarded-For: 1.1.1.1\r\n", b"").unwrap();
+        assert_eq!(client.read_answer().unwrap().body, address);
+        client.request("POST", &format!("{POLLING}&sid={sid}"), "", b"4who").unwrap();
+        client.read_answer().unwrap();
+        assert_eq!(client.get(&format!("{POLLING}&sid={sid}")).body, format!("4{address}"));
+        // All of a proxy's connections come from one address.
+        let mut second = server.connect();
+        assert_eq!(second.get("/").status, 200);
+        let mut third = server.connect();
+        let _ = third.request("GET", "/", "", b"");
+        assert_eq!(third.read_answer().unwrap().status, if trusted { 200 } else { 503 });
+    }
+}
+
+/// One byte a second: a pause takes as long as pauses may.
+const DRIP: Rate = Rate { per_s: 1, burst: 100 };
+
+#[test]
+fn a_websocket_that_sends_too_much_is_read_later_and_pinged_all_the_same() {
+    let (server, shared, metrics) = Running::start_fragile(|settings| {
+        settings.input_rate = Some(DRIP);
+        settings.engine.ping_interval = Duration::from_millis(200);
+        settings.engine.ping_timeout = Duration::from_millis(200);
+    });
+    let mut client = server.connect();
+    client.upgrade(WEBSOCKET).unwrap();
+    client.read_frame().unwrap();
+    let long = format!("4{}", "x".repeat(120));
+    client.send_frame(b"4first").unwrap();
+    assert_eq!(client.read_frame().unwrap(), b"4first");
+    // Those that were read are handled; what comes behind them waits.
+    client.send_frame(long.as_bytes()).unwrap();
+    assert_eq!(client.read_frame().unwrap(), long.as_bytes());
+    client.send_frame(b"4third").unwrap();
+    // The ping goes out, its pong is not read, and the session's end is not waited for.
+    assert_eq!(client.read_frame().unwrap(), b"2");
+    client.send_frame(b"3").unwrap();
+    assert!(client.read_frame().is_err(), "closed, without the third");
+    wait_for("the session to go", || shared.session_count() == 0);
+    let page = metrics.render(&Gauges::default());
+    assert!(has_line(&page, "chat_input_pauses_total 1"), "{page}");
+    assert!(has_line(&page, "chat_closes_total{reason=\"ping_timeout\"} 1"), "{page}");
+}
+
+#[test]
+fn a_post_that_is_too_much_is_handled_at_once_and_answered_later() {
+    let (server, shared, _) = Running::start_fragile(|settings| {
+        settings.input_rate = Some(DRIP);
+        settings.engine.ping_interval = Duration::from_millis(300);
+        settings.engine.ping_timeout = Duration::from_millis(300);
+    });
+    let (mut poll, mut post) = (server.connect(), server.connect());
+    let path = format!("{POLLING}&sid={}", poll.open());
+    post.request("POST", &path, "", b"4little").unwrap();
+    assert_eq!(post.read_answer().unwrap().body, "ok");
+    assert_eq!(poll.get(&path).body, "4little");
+    let from = Instant::now();
+    let long = format!("4{}", "x".repeat(120));
+    post.request("POST", &path, "", long.as_bytes()).unwrap();
+    assert_eq!(poll.get(&path).body, long);
+    assert_eq!(poll.get(&path).body, "2");
+    assert_eq!(post.peek(), b"", "not answered");
+    // The session's end ends the waiting.
+    assert_eq!(post.read_answer().unwrap().body, "ok");
+    assert!(from.elapsed() < Duration::from_secs(9), "{:?}", from.elapsed());
+    wait_for("the session to go", || shared.session_count() == 0 || poll.get(&path).status == 400);
+}
+
+#[test]
+fn who_sends_too_much_is_slowed_down_to_the_rate_and_loses_nothing() {
+    let rate = Rate { per_s: 20_000, burst: 1000 };
+    let (server, _, metrics) = Running::start_fragile(|settings| settings.input_rate = Some(rate));
+    let message = format!("4{}", "x".repeat(1991));
+    let (count, bytes) = (5, 5 * 2000);
+    let least = Duration::from_millis((bytes - 2000 - 1000) * 1000 / 20_000);
+
+    let mut ws = server.connect();
+    ws.upgrade(WEBSOCKET).unwrap();
+    ws.read_frame().unwrap();
+    let from = Instant::now();
+    for _ in 0..count {
+        ws.send_frame(message.as_bytes()).unwrap();
+    }
+    for number in 0..count {
+        assert_eq!(ws.read_frame().unwrap(), message.as_bytes(), "{number}");
+    }
+    assert!(from.elapsed() >= least, "over WebSocket in {:?}", from.elapsed());
+
+    let (mut poll, mut post) = (server.connect(), server.connect());
+    let path = format!("{POLLING}&sid={}", poll.open());
+    let from = Instant::now();
+    for number in 0..count {
+        post.request("POST", &path, "", message.as_bytes()).unwrap();
+        assert_eq!(poll.get(&path).body, message, "{number}");
+        assert_eq!(post.read_answer().unwrap().body, "ok", "{number}");
+    }
+    assert!(from.elapsed() >= least, "by polling in {:?}", from.elapsed());
+    assert!(sum(&metrics.render(&Gauges::default()), "chat_input_pauses_total") >= 5);
+}
+
 /// Echoes, and panics when told to. Without the panic hook, which is the process's and not this test's.
 struct Fragile;
 
@@ -296,12 +536,13 @@ impl Application for Fragile {
         if handshake.query.ends_with("&panic") {
             give_up();
         }
-        Arc::new(FragilePeer { outbox: Arc::clone(outbox), due: Mutex::new(None) })
+        Arc::new(FragilePeer { outbox: Arc::clone(outbox), address: handshake.peer, due: Mutex::new(None) })
     }
 }
 
 struct FragilePeer {
     outbox: Arc<Outbox>,
+    address: Option<IpAddr>,
     due: Mutex<Option<Instant>>,
 }
 
@@ -310,6 +551,7 @@ impl Peer for FragilePeer {
         match text {
             "panic" => give_up(),
             "panic later" => *self.due.lock().unwrap() = Some(now),
+            "who" => _ = self.outbox.push(Frame::text(&format!("4{}", self.address.unwrap()))),
             text => _ = self.outbox.push(Frame::text(&format!("4{text}"))),
         }
         Ok(())
@@ -342,7 +584,12 @@ impl Pages for Fragile {
         _shared: &'a Shared,
         request: Request<'a>,
     ) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>> {
-        Box::pin(async move { if request.head.path() == "/panic" { give_up() } else { Response::new(200) } })
+        Box::pin(async move {
+            match request.head.path() {
+                "/panic" => give_up(),
+                _ => Response::text(200, "text/plain", request.peer.to_string()),
+            }
+        })
     }
 }
 
@@ -377,9 +624,10 @@ impl Running {
         Self::run(address, executor, stop, async move { server.run(stopped.recv()).await })
     }
 
-    fn start_fragile() -> (Self, Arc<Shared>, Arc<Metrics>) {
+    /// A server of [`Fragile`] without limits but those that `limit` sets.
+    fn start_fragile(limit: impl FnOnce(&mut Settings)) -> (Self, Arc<Shared>, Arc<Metrics>) {
         let second = Duration::from_secs(1);
-        let settings = Settings {
+        let mut settings = Settings {
             path: Some("/socket.io/".into()),
             websocket: WebSocketMode::Engine,
             engine: engine::Settings {
@@ -395,8 +643,13 @@ impl Running {
             keep_alive_timeout: 600 * second,
             max_body: 10_000,
             max_connections: None,
+            max_connections_per_ip: None,
+            connect_rate: None,
+            input_rate: None,
+            trusted_proxies: TrustedProxies::default(),
             cors: AllowedOrigins::Any,
         };
+        limit(&mut settings);
         let executor = Arc::new(Executor::new());
         let metrics = Arc::new(Metrics::new(SystemTime::now()));
         let shared =
@@ -534,8 +787,17 @@ impl Client {
 
     /// A text frame, masked with zeros.
     fn send_frame(&mut self, data: &[u8]) -> io::Result<()> {
-        assert!(data.len() < 126);
-        self.send(&[&[0x81, 0x80 | data.len() as u8, 0, 0, 0, 0], data].concat())
+        let [high, low] = u16::try_from(data.len()).unwrap().to_be_bytes();
+        let head: &[u8] = if data.len() < 126 { &[0x81, 0x80 | low] } else { &[0x81, 0x80 | 126, high, low] };
+        self.send(&[head, &[0; 4], data].concat())
+    }
+
+    /// What has come until now, without waiting.
+    fn peek(&mut self) -> &[u8] {
+        self.stream.set_nonblocking(true).unwrap();
+        while self.read_more().is_ok() {}
+        self.stream.set_nonblocking(false).unwrap();
+        &self.input
     }
 
     /// The data of a short frame. An error at a close frame, as at the end of the stream.

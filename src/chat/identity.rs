@@ -1,0 +1,416 @@
+//! Who a client is: from its CONNECT to the end of its token.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+};
+
+use serde::Serialize;
+
+use crate::{
+    auth::{Identity, token::TokenError},
+    chat::{
+        Chat, Error,
+        command::{ConnectAuth, MESSAGE_MAX_BYTES, TEXT_MAX_CHARS},
+        error::Code,
+        event::{self, AuthExpired, AuthExpiring, Ready, ReadyLimits, RoomLeft},
+        job::Job,
+        service::{Caller, Door, client},
+        service_command::{Revoke, Subject},
+        user::{Client, User},
+    },
+    rooms::Member,
+    socket::{ConnectRequest, Socket},
+    store::Unread,
+    types::{CloseReason, RoomId},
+};
+
+/// How long a token is good after its end. The token's verifier allows as much.
+const LEEWAY_MS: u64 = 30_000;
+/// How long before its end a client is told.
+const NOTICE_MS: u64 = 60_000;
+/// How long a user is kept who has no socket, with their budgets: reconnecting does not fill these.
+const KEEP_MS: u64 = 60_000;
+/// How long a revocation is remembered. Tokens that live longer have to be refused by their issuer's key set.
+const REVOCATION_MS: u64 = 24 * 60 * 60 * 1000;
+/// Revocations that are remembered; of more, the oldest are forgotten.
+const REVOCATIONS_MAX: usize = 100_000;
+
+/// The ack of `auth_refresh`.
+#[derive(Serialize, Debug)]
+pub struct Refreshed {
+    /// When the new token expires, in ms since the epoch.
+    exp: Option<u64>,
+}
+
+impl Chat {
+    /// Lets a client in, or does not.
+    pub(super) fn decide(self: &Arc<Self>, request: ConnectRequest) {
+        let Some(_) = &self.authenticator else {
+            let identity = Identity::anonymous(request.socket_id().as_str());
+            return self.let_in(request, identity);
+        };
+        let Some(token) = self.token_of(&request) else {
+            let error = Error::new(Code::Unauthorized, "expected a token: auth.token, or an Authorization header");
+            return self.turn_away(request, &error);
+        };
+        let chat = Arc::clone(self);
+        self.run(async move {
+            match chat.authenticate(&token).await {
+                Ok(identity) => chat.let_in(request, identity),
+                Err(error) => chat.turn_away(request, &error),
+            }
+        });
+    }
+
+    /// Who the bearer of a token is.
+    ///
+    /// # Errors
+    /// `token_invalid`, `token_expired`.
+    pub async fn authenticate(&self, token: &str) -> Result<Identity, Error> {
+        let now = self.now();
+        let Some(authenticator) = &self.authenticator else {
+            return Err(Error::new(Code::Unauthorized, "tokens are not verified here"));
+        };
+        let identity = authenticator.authenticate(token, now).await.map_err(|error| match error {
+            TokenError::Invalid(expected) => Error::new(Code::TokenInvalid, format!("token: expected {expected}")),
+            TokenError::Expired => Error::new(Code::TokenExpired, "the token has expired"),
+            TokenError::UnknownKey => Error::new(Code::TokenInvalid, "token: expected a key that is known"),
+        })?;
+        if self.revoked.covers(&identity, now) {
+            return Err(Error::new(Code::TokenInvalid, "the token has been revoked"));
+        }
+        Ok(identity)
+    }
+
+    /// Fetches what is needed to verify tokens, if something is.
+    pub async fn warm_up(&self) {
+        if let Some(authenticator) = &self.authenticator
+            && !authenticator.warm_up(self.now()).await
+        {
+            log::warn!("no key set yet: tokens are refused until it is there");
+        }
+    }
+
+    /// Whether clients have to prove who they are.
+    pub fn is_authenticating(&self) -> bool {
+        self.authenticator.is_some()
+    }
+
+    fn token_of(&self, request: &ConnectRequest) -> Option<String> {
+        let handshake = request.handshake();
+        let payload = ConnectAuth::read(request.payload());
+        if let Some(token) = payload.token {
+            return Some(token.into_owned());
+        }
+        let header = handshake.authorization.as_deref().and_then(bearer);
+        let query = || {
+            let fields = handshake.query.split('&').filter(|_| self.settings.token_in_query);
+            fields.filter_map(|field| field.strip_prefix("token=")).next()
+        };
+        header.or_else(query).map(ToOwned::to_owned)
+    }
+
+    fn turn_away(&self, request: ConnectRequest, error: &Error) {
+        self.metrics.refused(error.metric());
+        request.refuse_with("unauthorized", error);
+    }
+
+    fn let_in(self: &Arc<Self>, request: ConnectRequest, identity: Identity) {
+        let now = self.now();
+        let max = self.settings.sockets_per_user;
+        let seat = self.users.enter(&identity.user_id, |user, entered| {
+            if let Some(left) = user.ban_left(now) {
+                Err(Error::rate_limited(left))
+            } else if entered.take_seat(max) {
+                Ok(Arc::clone(user))
+            } else {
+                Err(Error::new(Code::LimitReached, format!("expected at most {max} sockets a user")))
+            }
+        });
+        match (seat, request.outbox()) {
+            (Ok(user), Some(outbox)) => {
+                let member = Arc::new(Member::new(outbox, user.number));
+                request.accept_with(Arc::new(Client::new(self, user, member, Arc::new(identity))));
+            }
+            (Ok(user), None) => self.give_seat_back(&user),
+            (Err(error), _) => self.turn_away(request, &error),
+        }
+    }
+
+    /// The client has joined the namespace.
+    pub(super) fn connected(self: &Arc<Self>, socket: &Socket) {
+        let Some(client) = client(socket) else { return };
+        client.user.add_socket(socket);
+        let identity = client.identity();
+        // It may have been revoked since it was decided.
+        if self.revoked.covers(&identity, self.now()) {
+            return self.expire(socket);
+        }
+        let (chat, door) = (Arc::clone(self), Door { socket: socket.clone(), client: Arc::clone(client) });
+        let door_too = door.clone();
+        self.step(&door_too, async move {
+            let user = &door.client.user;
+            // Somebody without a token has never been here before.
+            let unread = match &chat.authenticator {
+                Some(_) => chat.store.unread(&user.id, chat.now()).await.unwrap_or_default(),
+                None => Unread::default(),
+            };
+            let limits = ReadyLimits {
+                text: TEXT_MAX_CHARS,
+                payload: chat.settings.max_payload.min(MESSAGE_MAX_BYTES),
+                history_page: 100,
+            };
+            let ready = Ready {
+                user_id: &user.id,
+                name: &identity.name,
+                sid: door.socket.id().as_str(),
+                instance: chat.instance(),
+                server_time: chat.now(),
+                protocol: 1,
+                exp: identity.expires_at,
+                limits,
+                unread: event::Unread(&unread),
+            };
+            door.socket.emit("ready", &ready);
+            chat.watch_expiry(&door.socket, &door.client, &identity);
+        });
+    }
+
+    /// The client is gone.
+    pub(super) fn disconnected(self: &Arc<Self>, socket: &Socket) {
+        let Some(client) = client(socket) else { return };
+        self.replace_expiry(client, None);
+        client.user.remove_socket(socket);
+        let (chat, user) = (Arc::clone(self), Arc::clone(&client.user));
+        self.meetings.remove(&client.member, move |id, room| chat.has_left(room, id, &user));
+        if self.authenticator.is_none() {
+            // Nobody will ever be this user again.
+            let (chat, user) = (Arc::clone(self), Arc::clone(&client.user));
+            self.run(async move {
+                let _ = chat.store.erase_user(&user.id, chat.now()).await;
+            });
+        }
+    }
+
+    pub(super) async fn refresh_token(self: Arc<Self>, caller: Caller, token: String) -> Result<Refreshed, Error> {
+        let Some(door) = &caller.door else { return Ok(Refreshed { exp: None }) };
+        if self.authenticator.is_none() {
+            return Ok(Refreshed { exp: None });
+        }
+        let identity = Arc::new(self.authenticate(&token).await?);
+        if identity.user_id != caller.user.id {
+            return Err(Error::new(Code::Forbidden, "the token is somebody else's"));
+        }
+        let exp = identity.expires_at;
+        door.client.set_identity(Arc::clone(&identity));
+        self.watch_expiry(&door.socket, &door.client, &identity);
+        // The new token may say less than the old one.
+        for meeting in door.client.member.rooms() {
+            if matches!(self.access.right(&identity, meeting.as_str(), self.now()).await, Ok(None)) {
+                self.put_out(&meeting, door, "forbidden");
+            }
+        }
+        Ok(Refreshed { exp })
+    }
+
+    /// Closes what a revocation covers, and keeps its bearer out. Returns how many sockets that were.
+    pub fn revoke(&self, revocation: Revoke) -> usize {
+        let now = self.now();
+        self.revoked.add(&revocation, now);
+        let covered = self.sockets_of(&revocation.subject, |_, identity| self.revoked.covers(identity, now));
+        for socket in &covered {
+            self.expire(socket);
+        }
+        covered.len()
+    }
+
+    /// Closes the transports of some sockets, whose clients may come back. Returns how many those were.
+    pub fn disconnect(&self, subject: &Subject) -> usize {
+        let sockets = match subject {
+            // Here, and only here, a socket's own id is meant.
+            Subject::Sid(id) => self.sockets().into_iter().filter(|socket| socket.id().as_str() == &**id).collect(),
+            _ => self.sockets_of(subject, |_, _| true),
+        };
+        for socket in &sockets {
+            socket.close_transport(CloseReason::ServerClose);
+        }
+        sockets.len()
+    }
+
+    /// The sockets of a user, of a token, or of a login session, and of those only the wanted ones.
+    fn sockets_of(&self, subject: &Subject, wanted: impl Fn(&Socket, &Identity) -> bool) -> Vec<Socket> {
+        let mut sockets = match subject {
+            Subject::User(id) => self.users.find(id).map(|user| user.sockets()).unwrap_or_default(),
+            Subject::Jti(_) | Subject::Sid(_) => self.sockets(),
+        };
+        let is_meant = |identity: &Identity| match subject {
+            Subject::User(_) => true,
+            Subject::Jti(jti) => identity.jti.as_deref() == Some(&**jti),
+            Subject::Sid(sid) => identity.sid.as_deref() == Some(&**sid),
+        };
+        sockets.retain(|socket| {
+            let identity = client(socket).map(|client| client.identity());
+            identity.is_some_and(|identity| is_meant(&identity) && wanted(socket, &identity))
+        });
+        sockets
+    }
+
+    /// All sockets. For what is rare, and not worth a table of its own.
+    pub(super) fn sockets(&self) -> Vec<Socket> {
+        self.users.all().iter().flat_map(|user| user.sockets()).collect()
+    }
+
+    /// Says when the token ends, and ends the connection then.
+    fn watch_expiry(&self, socket: &Socket, client: &Client, identity: &Identity) {
+        let now = self.now();
+        let notice =
+            identity.expires_at.map(|at| (at.saturating_sub(NOTICE_MS).max(now), Job::Expiring(socket.downgrade())));
+        self.replace_expiry(client, notice);
+    }
+
+    /// Replaces the job for the token's end.
+    fn replace_expiry(&self, client: &Client, job: Option<(u64, Job)>) {
+        // Held until the new key stands: a job that is due at once replaces itself, behind us.
+        let mut expiry = client.expiry.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = expiry.take() {
+            self.schedule.cancel(key);
+        }
+        *expiry = job.map(|(at, job)| self.schedule.add(at, job));
+    }
+
+    /// A token ends soon.
+    pub(super) fn tell_expiring(&self, socket: &Socket) {
+        let Some(client) = client(socket).filter(|_| socket.is_connected()) else { return };
+        let Some(exp) = client.identity().expires_at else { return };
+        socket.emit("auth_expiring", &AuthExpiring { exp, in_ms: exp.saturating_sub(self.now()) });
+        self.replace_expiry(client, Some((exp.saturating_add(LEEWAY_MS), Job::Expired(socket.downgrade()))));
+    }
+
+    /// A token is good no more. Closing the transport, unlike a DISCONNECT, makes stock clients come back and ask their
+    /// application for a new one.
+    pub(super) fn expire(&self, socket: &Socket) {
+        socket.emit("auth_expired", &AuthExpired {});
+        socket.close_transport(CloseReason::AuthExpired);
+    }
+
+    /// Counts a refusal, and closes a user who had too many.
+    pub(super) fn strike(&self, user: &User) {
+        let now = self.now();
+        if user.strike(self.settings.strikes, now) {
+            user.banned_until.store(now + self.settings.penalty_ms, Ordering::Relaxed);
+            for socket in user.sockets() {
+                socket.close_transport(CloseReason::TooManyRefusals);
+            }
+        }
+    }
+
+    /// Takes a socket out of a meeting, and tells it.
+    pub(super) fn put_out(self: &Arc<Self>, meeting: &RoomId, door: &Door, reason: &'static str) {
+        let (chat, id, door) = (Arc::clone(self), meeting.clone(), door.clone());
+        let member = Arc::clone(&door.client.member);
+        self.meetings.leave(meeting, &member, move |room| {
+            door.socket.emit("room_left", &RoomLeft { meeting_id: id.as_str(), reason });
+            chat.has_left(room, &id, &door.client.user);
+        });
+    }
+
+    /// Takes all sockets of a user out of a meeting. Returns how many those were.
+    pub(super) fn put_user_out(self: &Arc<Self>, meeting: &RoomId, user: &str, reason: &'static str) -> usize {
+        let Some(user) = self.users.find(user) else { return 0 };
+        let doors = user.sockets().into_iter().filter_map(|socket| {
+            let client = Arc::clone(client(&socket)?);
+            client.member.is_in(meeting.as_str()).then_some(Door { socket, client })
+        });
+        doors.map(|door| self.put_out(meeting, &door, reason)).count()
+    }
+
+    /// A user's last seat has become free: the user is forgotten when nobody has taken one for a while.
+    pub(super) fn forget_later(self: &Arc<Self>, user: &Arc<User>) {
+        if self.authenticator.is_none() {
+            // A socket's own user.
+            self.users.forget(user);
+        } else {
+            self.schedule.add(self.now() + KEEP_MS, Job::Forget(Arc::clone(user)));
+        }
+    }
+
+    fn give_seat_back(self: &Arc<Self>, user: &Arc<User>) {
+        if user.leave_seat() {
+            self.forget_later(user);
+        }
+    }
+
+    /// A user who came over HTTP.
+    ///
+    /// # Errors
+    /// `rate_limited`: they have to stay away for a while.
+    pub fn visitor(self: &Arc<Self>, identity: Identity) -> Result<Caller, Error> {
+        let user = self.users.enter(&identity.user_id, |user, entered| {
+            if entered.is_to_be_watched() {
+                self.schedule.add(self.now() + KEEP_MS, Job::Forget(Arc::clone(user)));
+            }
+            Arc::clone(user)
+        });
+        match user.ban_left(self.now()) {
+            Some(left) => Err(Error::rate_limited(left)),
+            None => Ok(Caller { user, identity: Arc::new(identity), door: None }),
+        }
+    }
+}
+
+/// The token of an `Authorization` header.
+pub fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// What was revoked, and is to be refused as long as its tokens may live.
+#[derive(Default)]
+pub(super) struct Revocations(Mutex<HashMap<Subject, Revoked>>);
+
+struct Revoked {
+    /// Tokens that were issued later are good. ms since the epoch.
+    before: u64,
+    at: u64,
+}
+
+impl Revocations {
+    fn add(&self, revocation: &Revoke, now: u64) {
+        let mut revoked = self.lock();
+        if revoked.len() >= REVOCATIONS_MAX && !revoked.contains_key(&revocation.subject) {
+            let oldest = revoked.iter().min_by_key(|(_, revoked)| revoked.at).map(|(target, _)| target.clone());
+            oldest.map(|target| revoked.remove(&target));
+        }
+        // A user's next token is good; one that is named is bad for ever.
+        let before = revocation.before.unwrap_or(match revocation.subject {
+            Subject::User(_) => now,
+            _ => u64::MAX,
+        });
+        revoked.insert(revocation.subject.clone(), Revoked { before, at: now });
+    }
+
+    fn covers(&self, identity: &Identity, now: u64) -> bool {
+        let revoked = self.lock();
+        if revoked.is_empty() {
+            return false;
+        }
+        let is_covered = |target: Subject| {
+            revoked.get(&target).is_some_and(|revoked| {
+                now < revoked.at + REVOCATION_MS && identity.issued_at.is_none_or(|at| at <= revoked.before)
+            })
+        };
+        is_covered(Subject::User(Arc::clone(&identity.user_id)))
+            || identity.jti.clone().is_some_and(|jti| is_covered(Subject::Jti(jti)))
+            || identity.sid.clone().is_some_and(|sid| is_covered(Subject::Sid(sid)))
+    }
+
+    /// Forgets what is too old.
+    pub(super) fn sweep(&self, now: u64) {
+        self.lock().retain(|_, revoked| now < revoked.at + REVOCATION_MS);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Subject, Revoked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,313 @@
+//! Being in a meeting: join, leave, presence, typing.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::{
+    auth::{Right, access::AccessError},
+    chat::{
+        Chat, Error,
+        command::{JoinRoom, LeaveRoom, Presence, Typing},
+        error::Code,
+        event::{self, Success, UserPresence},
+        meeting::{self, Meeting},
+        service::{Caller, Class, Nothing, Reply, busy, room_error},
+    },
+    rooms::{self, Joined, Stay},
+    socket::{Event, Socket},
+    store::{Missed, Open, Opened, Position, StoreError},
+    types::RoomId,
+};
+
+/// What `join_room` asks for.
+struct Join {
+    meeting: RoomId,
+    /// The id as it was sent.
+    sent: Box<RawValue>,
+    since: Option<Position>,
+    limit: usize,
+    wants_presence: bool,
+}
+
+/// Users that a join's ack names at most.
+const PRESENCE_MAX: usize = 200;
+/// How often a join is tried whose right changes while it waits for its turn.
+const JOIN_ATTEMPTS: usize = 4;
+
+/// The ack of `join_room`.
+#[derive(Serialize)]
+struct JoinedAck<'a> {
+    meeting_id: &'a RawValue,
+    epoch: &'a str,
+    seq: u64,
+    first_seq: u64,
+    members: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
+    events: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence: Option<Vec<UserPresence>>,
+}
+
+/// The ack of `leave_room`.
+#[derive(Serialize)]
+struct LeftAck {
+    meeting_id: Box<RawValue>,
+}
+
+/// The ack of `get_presence`.
+#[derive(Serialize, Debug)]
+pub struct PresenceAnswer {
+    count: usize,
+    users: Vec<UserPresence>,
+    truncated: bool,
+}
+
+/// Why a join came to nothing.
+enum Refusal {
+    /// The right to it may have changed: ask again.
+    AskAgain,
+    /// Nobody waits for an answer.
+    Gone,
+    Error(Error),
+}
+
+impl Chat {
+    pub(super) fn on_join(self: &Arc<Self>, socket: &Socket, event: Event<'_>) {
+        let Some((caller, reply, payload)) = self.admit(socket, event, Class::Join) else { return };
+        let Some(door) = caller.door.clone() else { return };
+        let join = match JoinRoom::read(payload) {
+            Ok(join) => join,
+            Err(error) => return self.refuse(reply, &error),
+        };
+        let join = Arc::new(Join {
+            meeting: join.meeting.id,
+            sent: join.meeting.sent.to_owned(),
+            since: join.since,
+            limit: join.limit,
+            wants_presence: join.presence,
+        });
+        let chat = Arc::clone(self);
+        self.step(&door, async move { chat.join(caller, join, reply).await });
+    }
+
+    async fn join(self: Arc<Self>, caller: Caller, join: Arc<Join>, mut reply: Reply) {
+        for _ in 0..JOIN_ATTEMPTS {
+            if let Err(error) = self.require(&caller, &join.meeting, Right::Read).await {
+                return self.refuse(reply, &error);
+            }
+            let Some(door) = &caller.door else { return };
+            let (tell, told) = rooms::answer();
+            let (chat, caller, join) = (Arc::clone(&self), caller.clone(), Arc::clone(&join));
+            let meeting = join.meeting.clone();
+            // The answer is queued in the same turn: what comes live comes after it.
+            let enter = move |joined: Result<Joined<'_, Meeting>, _>| {
+                let refusal = match joined {
+                    Ok(joined) => match chat.enter(joined, &caller, &join) {
+                        Ok(ack) => {
+                            reply.succeed_raw(&ack);
+                            return Stay::In;
+                        }
+                        Err(refusal) => refusal,
+                    },
+                    Err(error) => room_error(error, &chat.settings).map_or(Refusal::Gone, Refusal::Error),
+                };
+                match refusal {
+                    Refusal::AskAgain => tell.send(reply),
+                    Refusal::Error(error) => chat.refuse(reply, &error),
+                    Refusal::Gone => {}
+                }
+                Stay::Out
+            };
+            self.meetings.join(&meeting, &door.client.member, Meeting::default, enter);
+            match told.await {
+                Some(unanswered) => reply = unanswered,
+                None => return,
+            }
+        }
+        self.refuse(reply, &busy());
+    }
+
+    /// In the room's turn: what the log has up to where the room stands, and whoever joins is one more of those here.
+    fn enter(&self, joined: Joined<'_, Meeting>, caller: &Caller, join: &Join) -> Result<Box<RawValue>, Refusal> {
+        let (identity, now, room) = (&caller.identity, self.now(), joined.room);
+        // It may have been taken away since it was asked for.
+        if !matches!(self.access.right_now(identity, join.meeting.as_str(), now), Some(Ok(Some(_)))) {
+            return Err(Refusal::AskAgain);
+        }
+        let is_visible = !identity.is_service;
+        if is_visible
+            && room.state.user_count() >= self.settings.users_per_room
+            && !room.state.has_user(&caller.user.id)
+        {
+            let error = Error::new(Code::RoomFull, format!("expected at most {} users", self.settings.users_per_room));
+            return Err(Refusal::Error(error));
+        }
+        let open = Open {
+            meeting: join.meeting.clone(),
+            reader: Some(Arc::clone(&caller.user.id)),
+            since: join.since.clone(),
+            limit: join.limit,
+            upto: room.state.position().cloned(),
+        };
+        let Ok(opened) = self.store.open(open, now).now() else {
+            // No backend does that yet. One that answers later needs a member who waits, between two turns.
+            return Err(Refusal::Error(Error::unavailable("the log does not answer at once", 1000)));
+        };
+        let opened = opened.map_err(|error| Refusal::Error(store_error(error)))?;
+        meeting::place(room, &join.meeting, &opened);
+        if joined.is_new {
+            let later = meeting::enter(room, &join.meeting, identity, caller.user.number, now);
+            self.put_off(later, &join.meeting, &caller.user.id);
+        }
+        let users = if join.wants_presence { room.state.users(PRESENCE_MAX) } else { Vec::new() };
+        Ok(ack(room.state.user_count(), users, opened, join))
+    }
+
+    pub(super) fn on_leave(self: &Arc<Self>, socket: &Socket, event: Event<'_>) {
+        let Some((caller, reply, payload)) = self.admit(socket, event, Class::Join) else { return };
+        let Some(door) = caller.door else { return };
+        let leave = match LeaveRoom::read(payload) {
+            Ok(leave) => leave,
+            Err(error) => return self.refuse(reply, &error),
+        };
+        let (id, meeting_id) = (leave.meeting.id, leave.meeting.sent.to_owned());
+        let (chat, door_too) = (Arc::clone(self), door.clone());
+        self.step(&door, async move {
+            let (leaving, room_id, user) = (Arc::clone(&chat), id.clone(), caller.user);
+            chat.meetings.leave(&id, &door_too.client.member, move |room| leaving.has_left(room, &room_id, &user));
+            reply.succeed(LeftAck { meeting_id });
+        });
+    }
+
+    pub(super) fn on_typing(self: &Arc<Self>, socket: &Socket, event: Event<'_>) {
+        let Some((caller, reply, payload)) = self.admit(socket, event, Class::Event) else { return };
+        let Some(door) = caller.door.clone() else { return };
+        let typing = match Typing::read(payload) {
+            Ok(typing) => typing,
+            Err(error) => return self.refuse(reply, &error),
+        };
+        if caller.user.buckets.typing.take(self.settings.rates.typing, 1, self.now()).is_err() {
+            // Nothing is lost: the next one says the same.
+            return reply.succeed(Nothing {});
+        }
+        let chat = Arc::clone(self);
+        self.step(&door, async move {
+            let id = typing.meeting;
+            let allowed = match chat.require_joined(&caller, &id).await {
+                Ok(()) => chat.require(&caller, &id, Right::Write).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = allowed {
+                return chat.refuse(reply, &error);
+            }
+            let (now, active) = (chat.now(), typing.active);
+            chat.in_room(&id.clone(), move |room| {
+                let typist = (&*caller.user.id, &*caller.identity.name);
+                meeting::tell_typing(room, &id, typist, caller.user.number, active, now);
+            });
+            reply.succeed(Nothing {});
+        });
+    }
+
+    /// Who is in a meeting.
+    ///
+    /// # Errors
+    /// Who asks may not read it.
+    pub async fn presence(self: Arc<Self>, caller: Caller, presence: Presence) -> Result<PresenceAnswer, Error> {
+        self.require(&caller, &presence.meeting, Right::Read).await?;
+        let limit = presence.limit;
+        let there =
+            self.meetings.ask(&presence.meeting, move |room| (room.state.shown_count(), room.state.users(limit)));
+        let (count, users) = there.await.unwrap_or_default();
+        Ok(PresenceAnswer { count, truncated: users.len() < count, users })
+    }
+
+    /// Whether the caller has a right in a meeting.
+    ///
+    /// # Errors
+    /// `forbidden`, `not_found`, `unavailable`.
+    pub(super) async fn require(
+        self: &Arc<Self>,
+        caller: &Caller,
+        meeting: &RoomId,
+        needed: Right,
+    ) -> Result<Right, Error> {
+        let now = self.now();
+        let right = match self.access.right_now(&caller.identity, meeting.as_str(), now) {
+            Some(right) => right,
+            None => self.access.right(&caller.identity, meeting.as_str(), now).await,
+        };
+        match right {
+            Ok(Some(right)) if right >= needed => Ok(right),
+            Ok(right) => {
+                if right.is_none() {
+                    // Lost since they joined.
+                    self.put_user_out(meeting, &caller.user.id, "forbidden");
+                }
+                Err(Error::new(Code::Forbidden, format!("expected the right to {} here", needed.as_str())))
+            }
+            Err(AccessError::NoMeeting) => Err(Error::new(Code::NotFound, "no such meeting")),
+            Err(AccessError::Unavailable { retry_after_ms }) => {
+                Err(Error::unavailable("rights cannot be checked just now", retry_after_ms))
+            }
+        }
+    }
+
+    /// Whether a caller who came by a socket has joined a meeting with it.
+    ///
+    /// # Errors
+    /// `not_joined`; or `room_closed`, for nobody is in a meeting that was closed.
+    pub(super) async fn require_joined(&self, caller: &Caller, meeting: &RoomId) -> Result<(), Error> {
+        match &caller.door {
+            Some(door) if !door.client.member.is_in(meeting.as_str()) => {
+                let now = self.now();
+                match self.store.closes_at(meeting, now).await {
+                    Ok(Some(at)) if at <= now => Err(store_error(StoreError::Closed)),
+                    _ => Err(Error::new(Code::NotJoined, "join the meeting before sending to it")),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The ack of `join_room`, as JSON: it outlives what it borrows from its turn.
+fn ack(members: usize, users: Vec<UserPresence>, opened: Opened, join: &Join) -> Box<RawValue> {
+    let ack = Success::new(JoinedAck {
+        meeting_id: &join.sent,
+        epoch: &opened.epoch,
+        seq: opened.seq,
+        first_seq: opened.first_seq,
+        members,
+        recovered: opened.recovered.map(|recovered| recovered.is_ok()),
+        events: event::items(&opened.events),
+        reason: opened.recovered.and_then(Result::err).map(|missed| match missed {
+            Missed::Epoch => "epoch",
+            Missed::Window => "window",
+            Missed::TooMany => "too_many",
+        }),
+        presence: join.wants_presence.then_some(users),
+    });
+    to_raw_value(&ack).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// What a store's refusal is to clients.
+pub(super) fn store_error(error: StoreError) -> Error {
+    let (code, message) = match error {
+        StoreError::NoMessage => (Code::NotFound, "no such message in the log"),
+        StoreError::NoReplyTarget => (Code::NotFound, "reply_to: no such message in the log"),
+        StoreError::NotAllowed => (Code::Forbidden, "expected one's own message, to edit not older than 24 hours"),
+        StoreError::Deleted => (Code::Conflict, "the message was deleted"),
+        StoreError::ClientIdReused => (Code::Conflict, "client_id: was used for another text"),
+        StoreError::Closed => (Code::RoomClosed, "the meeting is closed, and can only be read"),
+        StoreError::TooManyReactions => (Code::LimitReached, "expected at most 20 different emoji on a message"),
+        StoreError::EpochDiffers => (Code::Conflict, "epoch: the log has begun anew"),
+        StoreError::Unavailable { retry_after_ms } => return Error::unavailable("the log is away", retry_after_ms),
+    };
+    Error::new(code, message)
+}
