@@ -315,6 +315,21 @@ refusals! {
     Internal => "internal",
 }
 
+impl Refusal {
+    /// What an answer of HTTP with this status is, unless somebody knows better.
+    pub const fn of_status(status: u16) -> Option<Self> {
+        Some(match status {
+            404 => Self::NotFound,
+            405 => Self::MethodNotAllowed,
+            408 => Self::BodyTimeout,
+            413 => Self::TooLarge,
+            429 => Self::RateLimited,
+            400..500 => Self::OtherHttp,
+            _ => return None,
+        })
+    }
+}
+
 /// In the order of [`index`].
 const TRANSPORTS: [Transport; 2] = [Transport::Polling, Transport::WebSocket];
 

@@ -13,7 +13,7 @@ use self::rest::Resource;
 use crate::{
     chat::Chat,
     http::{Head, HttpError, Response},
-    metrics::{self, Gauges, Metrics},
+    metrics::{self, Gauges, Metrics, Refusal},
     net::{self, Request, Shared},
 };
 
@@ -124,10 +124,10 @@ impl Pages {
     async fn answer(&self, shared: &Shared, request: &Request<'_>, request_id: &str) -> Response {
         let method = request.head.method();
         if !METHODS.contains(&method) {
-            return Response::from_error_of(&HttpError::MethodUnknown, request_id);
+            return self.refusal(&HttpError::MethodUnknown, request_id);
         }
         let Some(page) = self.page(request.head.path()) else {
-            return Response::from_error_of(&HttpError::NotFound, request_id);
+            return self.refusal(&HttpError::NotFound, request_id);
         };
         let allow = match &page {
             Page::Rest(resource) => resource.allow(),
@@ -137,7 +137,7 @@ impl Pages {
             return Response::new(204).with_header("Allow", allow);
         }
         if !allow.split(", ").any(|allowed| allowed == method) {
-            return Response::from_error_of(&HttpError::MethodNotAllowed { allow }, request_id);
+            return self.refusal(&HttpError::MethodNotAllowed { allow }, request_id);
         }
         match page {
             Page::Rest(resource) => {
@@ -147,6 +147,14 @@ impl Pages {
             }
             page => self.render(shared, &page),
         }
+    }
+
+    /// HTTP's own refusals.
+    fn refusal(&self, error: &HttpError, request_id: &str) -> Response {
+        if let Some(refusal) = Refusal::of_status(error.status()) {
+            self.metrics.refused(refusal);
+        }
+        Response::from_error_of(error, request_id)
     }
 
     fn stats(&self, shared: &Shared) -> Stats {
@@ -223,7 +231,7 @@ const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OP
 impl net::Pages for Pages {
     fn refuse(&self, head: &Head, error: &HttpError) -> Response {
         let id = request_id(head.header_str("x-request-id"));
-        Response::from_error_of(error, &id).with_header("X-Request-Id", id)
+        self.refusal(error, &id).with_header("X-Request-Id", id)
     }
 
     fn respond<'a>(

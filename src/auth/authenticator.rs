@@ -55,6 +55,8 @@ struct Pending(Pin<Box<dyn Future<Output = Result<FetchResponse, FetchError>> + 
 const NEVER: u64 = u64::MAX;
 /// Least time between two fetches, in ms.
 const FETCH_INTERVAL_MS: u64 = 60_000;
+/// The same while there are no keys at all, in ms: longer than a fetch may take.
+const FIRST_FETCH_INTERVAL_MS: u64 = 6_000;
 /// Age at which keys are fetched anew, in ms: how long a key that was withdrawn can stay in use.
 const KEYS_MAX_AGE_MS: u64 = 600_000;
 /// A client waits for this, and gives up a connection attempt after some 20 s.
@@ -87,7 +89,8 @@ impl Authenticator {
     /// Verifies a token at `now`, in ms since the epoch.
     ///
     /// Waits only with a key set, for at most one fetch: if the token's key is not in the set, or if the set is older
-    /// than 10 min and nobody else is fetching it. There is at most one fetch a minute, the first good one aside. If it fails the old keys
+    /// than 10 min and nobody else is fetching it. There is at most one fetch a minute, the first good one aside, and
+    /// one in 6 s as long as there are no keys at all. If it fails the old keys
     /// stay. The future may be dropped at any time.
     ///
     /// # Errors
@@ -140,7 +143,9 @@ impl KeySetSource {
 
     async fn drive(&self, mut fetching: MutexGuard<'_, Fetching>, verifier: &Verifier, now: u64) {
         // A fetch that was left alone for so long is dropped here: it can only have timed out.
-        if fetching.began_at.is_none_or(|began_at| is_apart(now, began_at, FETCH_INTERVAL_MS)) {
+        let has_keys = self.fetched_at.load(Ordering::Relaxed) != NEVER;
+        let interval_ms = if has_keys { FETCH_INTERVAL_MS } else { FIRST_FETCH_INTERVAL_MS };
+        if fetching.began_at.is_none_or(|began_at| is_apart(now, began_at, interval_ms)) {
             fetching.began_at = Some(now);
             fetching.pending = Some(self.begin());
         }
@@ -383,9 +388,9 @@ mod tests {
         let (server, authenticator) = start();
         server.answer(Err(FetchError::Timeout));
         assert!(!finish(authenticator.warm_up(NOW)));
-        assert!(!is_good(&authenticator, "a", NOW + 59_999));
+        assert!(!is_good(&authenticator, "a", NOW + 5_999), "while there are no keys it is tried more often");
         server.answer_keys(&[key("a")]);
-        assert!(is_good(&authenticator, "a", NOW + 60_000));
+        assert!(is_good(&authenticator, "a", NOW + 6_000));
         assert_eq!(server.fetches(), 2);
     }
 
@@ -481,19 +486,19 @@ mod tests {
         assert!(poll(&mut second).is_none());
         drop(second);
         server.answer_keys(&[key("a")]);
-        assert!(is_good(&authenticator, "a", NOW + 30_000), "nobody waited for a while");
+        assert!(is_good(&authenticator, "a", NOW + 5_999), "nobody waited for a while");
         assert_eq!(server.fetches(), 1);
     }
 
     #[test]
-    fn fetch_that_was_left_alone_is_replaced_after_a_minute() {
+    fn fetch_that_was_left_alone_is_replaced() {
         let (server, authenticator) = start();
         let token = token("a");
         let mut first = Box::pin(authenticator.authenticate(&token, NOW));
         assert!(poll(&mut first).is_none());
         drop(first);
         server.answer_keys(&[key("a")]);
-        assert!(is_good(&authenticator, "a", NOW + 60_000));
+        assert!(is_good(&authenticator, "a", NOW + 6_000));
         assert_eq!(server.fetches(), 2);
     }
 

@@ -96,9 +96,13 @@ impl Chat {
                     self.expire(&socket);
                 }
             }
-            Job::Forget(user) => {
-                self.users.forget(&user);
-            }
+            Job::Forget(user) => match user.ban_left(now) {
+                // Nobody gets around it by staying away.
+                Some(left) => {
+                    self.schedule.add(now + u64::from(left), Job::Forget(user));
+                }
+                None => _ = self.users.forget(&user),
+            },
             Job::Remind => self.remind(),
             Job::Sweep => self.sweep(now),
         }

@@ -86,7 +86,7 @@ pub struct Config {
     pub room_close_after: Duration,
     /// Rates, strikes and caps. `RATE_LIMITS`, `RATE_…`, `STRIKES`, `PENALTY`, `MAX_…_PER_…`.
     pub limits: Limits,
-    /// Proxies whose `X-Forwarded-For` is believed. `TRUSTED_PROXIES`, default none; at most 64.
+    /// Proxies whose `X-Forwarded-For` is believed. `TRUSTED_PROXIES`, default none.
     ///
     /// Limits by address need it behind a proxy, and can be got around if it names too many.
     pub trusted_proxies: TrustedProxies,

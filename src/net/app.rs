@@ -45,7 +45,7 @@ pub trait Peer: Send + Sync {
     fn close(&self, reason: CloseReason);
 }
 
-/// Answers the requests that are not Engine.IO's.
+/// Answers the requests that are not Engine.IO's, and counts those that it refuses.
 pub trait Pages: Send + Sync + 'static {
     /// Answers one request to the server that `shared` is of. Its body is complete, and within [`Settings::max_body`](super::Settings::max_body).
     fn respond<'a>(

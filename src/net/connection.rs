@@ -158,7 +158,6 @@ impl Connection {
             Err(BodyError::Http(error)) => self.shared.pages.refuse(head, &error),
             Err(BodyError::Lost | BodyError::Cancelled) => return Outcome::Hang,
         };
-        self.count_refusal(response.status);
         cors.add_headers(&mut response);
         Outcome::Respond(response)
     }
@@ -341,15 +340,9 @@ impl Connection {
     }
 
     pub(super) fn count_refusal(&self, status: u16) {
-        self.shared.metrics.refused(match status {
-            404 => Refusal::NotFound,
-            405 => Refusal::MethodNotAllowed,
-            408 => Refusal::BodyTimeout,
-            413 => Refusal::TooLarge,
-            429 => Refusal::RateLimited,
-            400..500 => Refusal::OtherHttp,
-            _ => return,
-        });
+        if let Some(refusal) = Refusal::of_status(status) {
+            self.shared.metrics.refused(refusal);
+        }
     }
 }
 

@@ -53,6 +53,14 @@ test('sixty clients of three releases and two languages, cut at random, share ei
   for (const count of ['acked', 'cuts', 'resumed', 'duplicates', 'lostAcks', 'left']) assert.ok(counts[count] > 0, count);
 });
 
+test('a log that keeps little: what cannot be recovered is said so, and what is left is read by pages', async (t) => {
+  const cast = { devices: 16, python: 4, meetingCount: 3, userCount: 12, acked: 150, cuts: 30 };
+  const { told, counts } = await story(t, Math.min(SECONDS, 10), 20, cast);
+  const reasons = told.clients.flatMap(({ records }) => records.map(({ answer }) => answer?.reason));
+  assert.ok(reasons.includes('window'), 'something was lost');
+  assert.ok(counts.resumed > 0 && counts.paged > 0);
+});
+
 describe('the checker', () => {
   const EPOCH = 'epochepoch12';
   const M = 'm';
