@@ -261,15 +261,17 @@ impl Chat {
     /// Whether a caller who came by a socket has joined a meeting with it.
     ///
     /// # Errors
-    /// `not_joined`; or `room_closed`, for nobody is in a meeting that was closed.
+    /// `not_joined`; or `room_closed` to whoever may read it: nobody is in a meeting that was closed.
     pub(super) async fn require_joined(&self, caller: &Caller, meeting: &RoomId) -> Result<(), Error> {
         match &caller.door {
             Some(door) if !door.client.member.is_in(meeting.as_str()) => {
                 let now = self.now();
-                match self.store.closes_at(meeting, now).await {
-                    Ok(Some(at)) if at <= now => Err(store_error(StoreError::Closed)),
-                    _ => Err(Error::new(Code::NotJoined, "join the meeting before sending to it")),
+                let is_closed = matches!(self.store.closes_at(meeting, now).await, Ok(Some(at)) if at <= now);
+                let right = self.access.right(&caller.identity, meeting.as_str(), now);
+                if is_closed && matches!(right.await, Ok(Some(_))) {
+                    return Err(store_error(StoreError::Closed));
                 }
+                Err(Error::new(Code::NotJoined, "join the meeting before sending to it"))
             }
             _ => Ok(()),
         }

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::{
     auth::{Identity, Right},
     chat::{
-        Chat, Error,
+        Chat, Code, Error,
         command::{DeleteMessage, EditMessage, History, MarkRead, MessageRef, React, SendMessage},
         event::{self, ChatMessage, MessageDeleted, MessageEdited, MessageReaction},
         joining::store_error,
@@ -154,7 +154,11 @@ impl Chat {
     /// # Errors
     /// The caller may not, or the log refuses.
     pub async fn send_message(self: Arc<Self>, caller: Caller, message: Message) -> Result<Sent, Error> {
-        self.require_joined(&caller, &message.meeting).await?;
+        match self.require_joined(&caller, &message.meeting).await {
+            // Only the log can tell a message that was sent before, and whose ack was lost, from a new one.
+            Err(error) if error.code == Code::RoomClosed && message.client_id.is_some() => {}
+            outcome => outcome?,
+        }
         self.require(&caller, &message.meeting, Right::Write).await?;
         self.take_room(&message.meeting)?;
         let reply_to = match message.reply_to {

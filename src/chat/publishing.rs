@@ -171,6 +171,9 @@ impl Chat {
             SideEffect::StartCloseTimer => {
                 self.store.set_reminders(meeting, Reminders::default(), now).await.map_err(store_error)?;
                 let at = now.saturating_add(self.settings.room_close_after_ms);
+                // What is closed, or will be sooner, stays so.
+                let set = self.store.closes_at(meeting, now).await.map_err(store_error)?;
+                let at = set.map_or(at, |set| set.min(at));
                 self.store.close_at(meeting, Some(at), now).await.map_err(store_error)?;
             }
             SideEffect::ParticipantsRemoved(users) => {

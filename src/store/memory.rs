@@ -317,6 +317,11 @@ impl Store for Memory {
 
     fn remove_participants(&self, meeting: &RoomId, users: &[Arc<str>], _now: u64) -> Answer<'_, ()> {
         self.meetings.update(meeting, |meeting| meeting.remove_participants(users));
+        for user in users {
+            self.users.update(&**user, |user| user.forget_mark(meeting));
+            self.users.take_if(&**user, |user| user.is_empty().then_some(()));
+            self.drop_mark(user, meeting);
+        }
         Answer::ready(Ok(()))
     }
 

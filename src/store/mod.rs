@@ -76,7 +76,7 @@ pub trait Store: Send + Sync + 'static {
     /// Notes who takes part in a meeting.
     fn add_participants(&self, meeting: &RoomId, users: &[Arc<str>], now: u64) -> Answer<'_, ()>;
 
-    /// Notes who takes no longer part.
+    /// Notes who takes no longer part, and takes their read marks away.
     fn remove_participants(&self, meeting: &RoomId, users: &[Arc<str>], now: u64) -> Answer<'_, ()>;
 
     /// Whether somebody is noted as a participant.

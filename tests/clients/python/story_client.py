@@ -29,8 +29,8 @@ SILENCE_S = 90
 PATIENCE_S = 20
 
 
-# Both libraries start a task or a thread for each packet. Threads overtake each other, so that an application that wants
-# to see an order must have packets handled where they are read.
+# Both libraries start a task or a thread for each packet. Threads overtake each other: an application that wants to see
+# an order must have packets handled where they are read.
 
 
 def in_order(event, options):
@@ -160,10 +160,10 @@ class Device:
         self.records, self.rooms, self.seen, self.unacked, self.pending = [], {}, {}, {}, {}
         #: Sync clients read in a thread of their own: what was seen and what was written down go together.
         self.lock = threading.RLock()
-        self.asks, self.messages = count(1), count(1)
+        self.asks, self.messages, self.acts = count(1), count(1), 0
         self.wire, self.is_connected, self.is_stopping = None, False, False
         self.came, self.went = asyncio.Event(), asyncio.Event()
-        for meeting in self.random.sample(self.meetings, self.random.randint(2, 5)):
+        for meeting in self.random.sample(self.meetings, min(self.random.randint(2, 5), len(self.meetings))):
             self.room(meeting).is_wanted = True
 
     def room(self, meeting):
@@ -356,6 +356,7 @@ class Device:
             if self.is_connected:
                 # Talk is not waited for, like that of the others; everything else is.
                 doing = asyncio.create_task(self.act())
+                doing.add_done_callback(lambda _: setattr(self, "acts", self.acts + 1))
                 background.add(doing)
                 doing.add_done_callback(background.discard)
                 if self.random.random() < 0.7:
@@ -364,7 +365,11 @@ class Device:
 
     async def be_cut(self):
         while not self.is_stopping:
+            acts = self.acts
             await asyncio.sleep(self.random.uniform(1, 7))
+            # On a slow machine nobody would get to anything between two cuts. Some come at any moment nevertheless.
+            while self.acts == acts and not self.is_stopping and self.random.random() < 0.99:
+                await asyncio.sleep(0.05)
             if not self.is_stopping:
                 await self.cut(self.random.choice(["destroy", "reset", "polite"]))
 

@@ -1,10 +1,10 @@
-// Judges a story of many clients by what each of them wrote down, without having been there. Pure: no clock, no network.
+// Judges a story of many clients by what each of them wrote down, without having been there. No clock, no network.
 //
 // A story is `{ historySize, clients, logs, marks, unread, inboxes }`:
 //   clients   [{ name, user, records }]; a record is one of
 //             { connected: sid }, { gone: reason }, { cut: how }, { refused: error },
 //             { ask: event, n, payload }, { ack: n, answer }, { event, payload }, { final: true }
-//             in the order in which the application saw them. `final`: everything that was ever said must be here by now.
+//             in the order in which the application saw them. `final`: all that was ever said must be here by now.
 //   logs      { meeting_id: { epoch, first_seq, top_seq, items } } at the end, by get_history
 //   marks     { user: { meeting_id: seq } }, the read marks at the end
 //   unread    { user: { notifications, meetings } } of a `ready` after the end
@@ -38,7 +38,18 @@ export function check(story) {
     contents.see(log.items, { meeting, epoch: log.epoch, top: log.top_seq, by: 'the log' });
     checkRun(log.items, log.first_seq, log.top_seq, `the log of ${meeting}`, fault);
   }
-  const counts = { sent: 0, acked: 0, cuts: 0, connects: 0, delivered: 0, resumed: 0, paged: 0, duplicates: 0, lostAcks: 0, left: 0 };
+  const counts = {
+    sent: 0,
+    acked: 0,
+    cuts: 0,
+    connects: 0,
+    delivered: 0,
+    resumed: 0,
+    paged: 0,
+    duplicates: 0,
+    lostAcks: 0,
+    left: 0,
+  };
   const followers = story.clients.map((client) => new Follower(client, story, contents, counts, fault));
   for (const follower of followers) follower.replay();
   contents.settle();
@@ -137,9 +148,10 @@ class Follower {
   sends = [];
   /** Acks of edits, deletions and reactions: `{ op, payload, answer }`. */
   changes = [];
-  /** Lowest seq of a join, by meeting; all read marks that were asked for and told. */
+  /** Lowest seq of a join, by meeting; all read marks that were told, and all that were asked for. */
   joinedAt = new Map();
   marks = [];
+  wishes = [];
   isFinal = false;
   notified = { nseq: 0 };
 
@@ -151,7 +163,8 @@ class Follower {
   room(meeting) {
     // seen: the last event the application has, without a hole. next: the live event that must come next.
     // fill: what of the time before the join is still to be read by pages.
-    if (!this.rooms.has(meeting)) this.rooms.set(meeting, { isMember: false, seen: undefined, next: 0, fill: undefined });
+    if (!this.rooms.has(meeting))
+      this.rooms.set(meeting, { isMember: false, seen: undefined, next: 0, fill: undefined });
     return this.rooms.get(meeting);
   }
 
@@ -182,7 +195,7 @@ class Follower {
 
   /** Out of the meeting. What waited behind a hole that was not filled is thrown away and will be asked for again. */
   out(room) {
-    if (room.isMember && !room.fill) room.seen = room.next - 1;
+    if (room.isMember) room.seen = (room.fill?.next ?? room.next) - 1;
     Object.assign(room, { isMember: false, fill: undefined });
   }
 
@@ -200,6 +213,9 @@ class Follower {
       this.sends.push(send);
       this.pending.get(n).send = send;
       this.counts.sent++;
+    } else if (event === 'mark_read') {
+      // Moved or not: without an answer nobody knows.
+      this.wishes.push({ meeting, seq: payload.seq });
     }
   }
 
@@ -246,7 +262,10 @@ class Follower {
     this.contents.see(events, { meeting, epoch, top: ack.seq, by: `${this.client.name} (join)` });
     if (ack.epoch !== epoch) this.fault(`${where}: epoch ${ack.epoch} instead of ${epoch}`);
     // The log may be ahead of the room, by events that come live.
-    if (ack.first_seq < Math.max(1, ack.seq - this.story.historySize + 1) || ack.first_seq > this.story.logs[meeting].first_seq) {
+    if (
+      ack.first_seq < Math.max(1, ack.seq - this.story.historySize + 1) ||
+      ack.first_seq > this.story.logs[meeting].first_seq
+    ) {
       this.fault(`${where}: at ${ack.seq} the log begins with ${ack.first_seq}`);
     }
     this.joinedAt.set(meeting, Math.min(this.joinedAt.get(meeting) ?? Infinity, ack.seq));
@@ -293,7 +312,8 @@ class Follower {
     }
     checkRun(items, from, Math.max(to, from - 1), where, this.fault);
     const more = after_seq === undefined ? from > first_seq && to >= from : to < top_seq;
-    if (to >= from && has_more !== more) this.fault(`${where}: has_more ${has_more} with ${from} to ${to} of ${first_seq} to ${top_seq}`);
+    if (to >= from && has_more !== more)
+      this.fault(`${where}: has_more ${has_more} with ${from} to ${to} of ${first_seq} to ${top_seq}`);
     const { fill } = room;
     if (!fill || after_seq !== fill.next - 1) return;
     // Pages begin later than asked if the log does: then what is missing cannot be had, and the client knows.
@@ -311,11 +331,13 @@ class Follower {
       if (!this.room(meeting).isMember) this.fault(`got ${event} of ${meeting} without being in it`);
       if (event === 'typing' && payload.user_id === this.client.user) this.fault(`was told of its own typing`);
     } else if (event === 'notification') {
-      if (payload.nseq <= this.notified.nseq) this.fault(`got notification ${payload.nseq} after ${this.notified.nseq}`);
+      if (payload.nseq <= this.notified.nseq)
+        this.fault(`got notification ${payload.nseq} after ${this.notified.nseq}`);
       this.notified.nseq = payload.nseq;
       const kept = this.story.inboxes[this.client.user]?.items.find(({ id }) => id === payload.id);
       const oldest = this.story.inboxes[this.client.user]?.items[0]?.nseq ?? Infinity;
-      if (!kept && payload.nseq >= oldest) this.fault(`got a notification that is not in its inbox: ${JSON.stringify(payload)}`);
+      if (!kept && payload.nseq >= oldest)
+        this.fault(`got a notification that is not in its inbox: ${JSON.stringify(payload)}`);
       if (kept && canonical({ ...kept, read: false }) !== canonical(payload)) {
         this.fault(`got ${JSON.stringify(payload)}, and has ${JSON.stringify(kept)} in its inbox`);
       }
@@ -350,7 +372,8 @@ class Follower {
       if (!room.isMember) continue;
       const { top_seq } = this.story.logs[meeting];
       if (room.fill) this.fault(`${meeting}: ${room.fill.next} to ${room.fill.upto} are missing at the end`);
-      if (room.next !== top_seq + 1) this.fault(`${meeting}: has events up to ${room.next - 1} of ${top_seq} at the end`);
+      if (room.next !== top_seq + 1)
+        this.fault(`${meeting}: has events up to ${room.next - 1} of ${top_seq} at the end`);
     }
   }
 }
@@ -397,7 +420,8 @@ function checkMessages(followers, story, contents, counts, fault) {
       const { event } = place ?? {};
       if (!event || event.event !== 'chat_message' || event.id !== id || event.client_id !== tries[0].client_id) {
         // Out of the window, it may have been seen by nobody.
-        if (event || seq >= story.logs[tries[0].meeting].first_seq) fault(`${key}: acked at ${seq}, where ${JSON.stringify(event)} stands`);
+        if (event || seq >= story.logs[tries[0].meeting].first_seq)
+          fault(`${key}: acked at ${seq}, where ${JSON.stringify(event)} stands`);
         continue;
       }
       const { text, mentions, meta, reply_to } = tries[0].payload;
@@ -440,7 +464,8 @@ function checkHistory([meeting, { top_seq }], contents, fault) {
     if (!message) fault(`${where}: is about a message that is not there`);
     else if (message.isDeleted) fault(`${where}: is about a deleted message`);
     else if (event.event === 'message_edited') {
-      if (event.version !== ++message.version) fault(`${where}: version ${event.version} instead of ${message.version}`);
+      if (event.version !== ++message.version)
+        fault(`${where}: version ${event.version} instead of ${message.version}`);
       if (event.editor !== message.sender) fault(`${where}: edited by ${event.editor}, who did not write it`);
     } else if (event.event === 'message_deleted') {
       message.isDeleted = true;
@@ -466,10 +491,16 @@ function checkUnread(followers, story, contents, fault) {
       const there = moves.filter((move) => move.meeting === meeting);
       const told = Math.max(0, ...there.map(({ seq }) => seq));
       const joins = own.map(({ joinedAt }) => joinedAt.get(meeting) ?? Infinity);
-      const possible = Math.max(Number.isFinite(Math.min(...joins)) ? Math.min(...joins) : 0, ...there.map(({ asked }) => asked), 1);
+      const first = Math.min(...joins);
+      const wishes = own.flatMap(({ wishes: all }) =>
+        all.filter((wish) => wish.meeting === meeting).map(({ seq }) => seq),
+      );
+      // 1 is what it was asked with.
+      const possible = Math.max(Number.isFinite(first) ? first : 0, ...wishes, 1);
       const { first_seq, top_seq } = story.logs[meeting];
       if (mark < told) fault(`${user}: the mark in ${meeting} is ${mark}, and was ${told}`);
-      if (mark > Math.max(possible, first_seq - 1)) fault(`${user}: the mark in ${meeting} is ${mark}, nobody set it over ${possible}`);
+      if (mark > Math.max(possible, first_seq - 1))
+        fault(`${user}: the mark in ${meeting} is ${mark}, nobody set it over ${possible}`);
       const places = contents.places(meeting);
       let expected = 0;
       let isKnown = true;
@@ -501,7 +532,9 @@ function checkUnread(followers, story, contents, fault) {
   for (const [user, { items, unread }] of Object.entries(story.inboxes)) {
     const notices = expectedNotices(user, story, contents);
     if (notices === undefined) continue;
-    const got = items.map(({ kind, meeting_id, actor_id, data }) => `${kind} ${meeting_id} ${data.seq} ${data.message_id} ${actor_id}`);
+    const got = items.map(
+      ({ kind, meeting_id, actor_id, data }) => `${kind} ${meeting_id} ${data.seq} ${data.message_id} ${actor_id}`,
+    );
     const missing = notices.size <= INBOX_MAX ? [...notices].filter((notice) => !got.includes(notice)) : [];
     if (missing.length > 0) fault(`${user}: the inbox lacks ${missing.join('; ')}`);
     const extra = got.filter((notice) => !notices.has(notice));

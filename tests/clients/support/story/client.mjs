@@ -25,7 +25,10 @@ const SILENCE_MS = 90_000;
 const EMOJI = ['👍', '🎉', '❤️'];
 const LOGGED = ['chat_message', 'message_edited', 'message_deleted', 'message_reaction', 'meeting_update'];
 
-/** Connections that can be cut from outside. One for each request: clients repeat a request whose old connection broke. */
+/**
+ * Connections that can be cut from outside. One for each request: stock clients silently repeat a request that broke on
+ * a connection that was used before, and what the first answer held would be missing.
+ */
 class Cable extends http.Agent {
   open = new Set();
 
@@ -60,6 +63,7 @@ export class Device {
   pending = new Map();
   asks = 0;
   messages = 0;
+  acts = 0;
   isStopping = false;
 
   /** `isQuiet`: only listens, in all meetings, and is not cut. */
@@ -67,7 +71,7 @@ export class Device {
     Object.assign(this, { name, user, meetings, users, limits, isQuiet, transport, release });
     this.chance = chance(seed, name);
     this.cable = new Cable();
-    const count = isQuiet ? meetings.length : this.chance.between(2, 5);
+    const count = isQuiet ? meetings.length : Math.min(this.chance.between(2, 5), meetings.length);
     while (this.rooms.size < count) this.room(isQuiet ? meetings[this.rooms.size] : this.chance.pick(meetings));
     for (const room of this.rooms.values()) room.isWanted = true;
     this.socket = RELEASES[release].io(url, {
@@ -152,27 +156,35 @@ export class Device {
     this.seen.set(meeting_id, [...seen.slice(-30), { id, sender }]);
   }
 
-  /** Joins, with all that was seen before, and reads what the join does not bring. True if it is in the meeting then. */
+  /** Joins, with all that was seen before, and reads what the join does not bring. True if it is in the meeting. */
   async join(meeting, { limit, isNew = false } = {}) {
     const room = this.room(meeting);
     const since = isNew ? undefined : room.position;
-    const ack = await this.ask('join_room', { meeting_id: meeting, ...(since && { since }), ...(limit !== undefined && { limit }) }, (ack) => {
-      for (const event of ack.events ?? []) this.note(event);
-      if (room.isMember) return;
-      room.isMember = true;
-      if (ack.recovered === false) Object.assign(room, { upto: ack.seq, live: ack.seq });
-      else room.position = { epoch: ack.epoch, seq: ack.seq };
-    });
+    const ack = await this.ask(
+      'join_room',
+      { meeting_id: meeting, ...(since && { since }), ...(limit !== undefined && { limit }) },
+      (ack) => {
+        for (const event of ack.events ?? []) this.note(event);
+        if (room.isMember) return;
+        room.isMember = true;
+        if (ack.recovered === false) Object.assign(room, { upto: ack.seq, live: ack.seq });
+        else room.position = { epoch: ack.epoch, seq: ack.seq };
+      },
+    );
     if (!ack?.ok) return false;
     while (room.upto !== undefined) {
-      const read = await this.ask('get_history', { meeting_id: meeting, after_seq: room.position.seq, limit: this.chance.between(20, 100) }, (page) => {
-        if (room.upto === undefined) return;
-        const last = page.first_seq > room.upto ? room.upto : Math.min(page.items.at(-1)?.seq ?? 0, room.upto);
-        room.position = { epoch: page.epoch, seq: Math.max(room.position.seq, last) };
-        if (room.position.seq < room.upto) return;
-        room.position.seq = room.live;
-        room.upto = undefined;
-      });
+      const read = await this.ask(
+        'get_history',
+        { meeting_id: meeting, after_seq: room.position.seq, limit: this.chance.between(20, 100) },
+        (page) => {
+          if (room.upto === undefined) return;
+          const last = page.first_seq > room.upto ? room.upto : Math.min(page.items.at(-1)?.seq ?? 0, room.upto);
+          room.position = { epoch: page.epoch, seq: Math.max(room.position.seq, last) };
+          if (room.position.seq < room.upto) return;
+          room.position.seq = room.live;
+          room.upto = undefined;
+        },
+      );
       if (!read) return false;
     }
     return room.isMember;
@@ -223,6 +235,7 @@ export class Device {
       if (this.socket.connected) {
         away = 0;
         await this.act();
+        this.acts++;
       } else if (++away > 60) this.again();
     }
     await cutting;
@@ -236,7 +249,10 @@ export class Device {
 
   async beCut() {
     while (!this.isStopping) {
+      const { acts } = this;
       await pause(this.chance.between(1000, 7000));
+      // On a slow machine nobody would get to anything between two cuts. Some come at any moment nevertheless.
+      while (this.acts === acts && !this.isStopping && this.chance.happens(0.99)) await pause(50);
       if (this.isStopping) return;
       await this.cut(this.chance.weighted({ destroy: 5, reset: 5, polite: 3 }));
     }
@@ -292,7 +308,9 @@ export class Device {
         return this.send(message);
       }
       case 'edit':
-        return id && this.ask('edit_message', { meeting_id: meeting, id, text: `edited by ${this.name} ${chance.next()}` });
+        return (
+          id && this.ask('edit_message', { meeting_id: meeting, id, text: `edited by ${this.name} ${chance.next()}` })
+        );
       case 'remove':
         return id && this.ask('delete_message', { meeting_id: meeting, id });
       case 'react': {
@@ -308,7 +326,11 @@ export class Device {
       }
       case 'browse': {
         const { position } = this.room(meeting);
-        const from = chance.pick([{}, { before_seq: chance.between(1, position.seq + 1) }, { after_seq: chance.between(0, position.seq) }]);
+        const from = chance.pick([
+          {},
+          { before_seq: chance.between(1, position.seq + 1) },
+          { after_seq: chance.between(0, position.seq) },
+        ]);
         return this.ask('get_history', { meeting_id: meeting, limit: chance.between(1, 100), ...from });
       }
       case 'leave':
@@ -321,7 +343,8 @@ export class Device {
       case 'join': {
         const other = chance.pick(this.meetings);
         const isNew = chance.happens(0.1);
-        const limit = isNew || this.room(other).position === undefined ? chance.pick([undefined, 0, 10, 300]) : undefined;
+        const limit =
+          isNew || this.room(other).position === undefined ? chance.pick([undefined, 0, 10, 300]) : undefined;
         return this.alone(other, async (room) => {
           if (room.isMember) return;
           room.isWanted = true;
@@ -335,7 +358,9 @@ export class Device {
 
   isThere() {
     const rooms = [...this.rooms.values()].filter(({ isWanted }) => isWanted);
-    return this.socket.connected && rooms.every(({ isMember, upto, isBusy }) => isMember && upto === undefined && !isBusy);
+    return (
+      this.socket.connected && rooms.every(({ isMember, upto, isBusy }) => isMember && upto === undefined && !isBusy)
+    );
   }
 
   /** The end of the story, first half: connected, in the meetings, and all that was said is acked. */
@@ -349,7 +374,7 @@ export class Device {
 
   /** Second half, when all have gathered: what was said must be here before the answer. */
   async settle() {
-    for (let isSettled = false; !isSettled; ) {
+    for (let isSettled = false; !isSettled;) {
       await this.gather();
       const isThere = () => this.isThere() && this.records.push({ final: true }) > 0;
       await this.ask('message', 'settled', () => (isSettled = isThere()));

@@ -1,6 +1,6 @@
 // Chance that can be had again: everything follows from a seed.
 
-/** A source of numbers in [0, 1), by mulberry32, with what a story asks of it. `salt` makes sources of one seed differ. */
+/** A source of numbers in [0, 1), by mulberry32, and what a story asks of it. `salt` makes those of one seed differ. */
 export function chance(seed, salt) {
   let state = seed >>> 0;
   for (const letter of String(salt)) state = (Math.imul(state, 31) + letter.charCodeAt(0)) >>> 0;
