@@ -96,6 +96,8 @@ impl Server {
         let options = api::Options {
             index: config.environment == Environment::Development,
             metrics: config.metrics_addr.is_none(),
+            docs: config.docs,
+            demo: config.environment == Environment::Development,
             service: true,
         };
         let api_key = config.api_key.as_ref().map(|key| key.expose().as_bytes().into());
@@ -115,7 +117,7 @@ impl Server {
             None => None,
             Some(address) => {
                 let listener = net::bind(address)?;
-                let options = api::Options { index: false, metrics: true, service: false };
+                let options = api::Options { index: false, metrics: true, docs: false, demo: false, service: false };
                 let settings = Settings { path: None, ..settings };
                 // The pages show the main server's numbers; nothing here opens a session.
                 let pages = MetricsPages { main: Arc::clone(&shared), pages: pages(options) };

@@ -1,10 +1,12 @@
-//! Plain HTTP: health, readiness, metrics, the chat's other door ([`rest`]), and in development a page that says what
-//! this is.
+//! Plain HTTP: health, readiness, metrics, the chat's other door (`rest`), descriptions of all that for machines
+//! (`describe`), and in development a page that says what this is, and one to try it with.
 
+mod describe;
 mod rest;
 
-use std::{future::Future, pin::Pin, sync::Arc, time::Instant};
+use std::{borrow::Cow, future::Future, pin::Pin, sync::Arc, time::Instant};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 
 pub use rest::Keys;
@@ -12,7 +14,7 @@ pub use rest::Keys;
 use self::rest::Resource;
 use crate::{
     chat::Chat,
-    http::{Head, HttpError, Response},
+    http::{Body, Head, HttpError, Response},
     metrics::{self, Gauges, Metrics, Refusal},
     net::{self, Request, Shared},
 };
@@ -33,6 +35,10 @@ pub struct Options {
     pub index: bool,
     /// The metrics are here, and not on a port of their own.
     pub metrics: bool,
+    /// The descriptions of the API are here.
+    pub docs: bool,
+    /// The page to try the chat with is here.
+    pub demo: bool,
     /// Everything else is here.
     pub service: bool,
 }
@@ -42,6 +48,11 @@ const PREFIX: &str = "/api/v1/chat";
 const INDEX: &[u8] = include_bytes!("pages/index.html");
 /// The page has no scripts, and its style stands in it.
 const INDEX_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'";
+/// Stands in it where the nonce of its script and style is to be.
+const DEMO: &str = include_str!("pages/demo.html");
+const NONCE: &str = "{{nonce}}";
+const NONCE_BYTES: usize = 16;
+const HTML: &str = "text/html; charset=utf-8";
 const REQUEST_ID_MAX: usize = 128;
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -51,6 +62,10 @@ enum Page {
     Ready,
     Metrics,
     Index,
+    AsyncApi,
+    OpenApi,
+    Types,
+    Demo,
     Rest(Resource),
 }
 
@@ -106,27 +121,12 @@ impl Pages {
         Self { chat, metrics, started_at, keys, options }
     }
 
-    fn page(&self, path: &str) -> Option<Page> {
-        let Options { index, metrics, service } = self.options;
-        match path {
-            "/" if index => Some(Page::Index),
-            "/metrics" if metrics => Some(Page::Metrics),
-            _ => match path.strip_prefix(PREFIX)? {
-                "/health" if service => Some(Page::Health),
-                "/ready" if service => Some(Page::Ready),
-                "/metrics" if metrics => Some(Page::Metrics),
-                path if service => Resource::of(path).map(Page::Rest),
-                _ => None,
-            },
-        }
-    }
-
     async fn answer(&self, shared: &Shared, request: &Request<'_>, request_id: &str) -> Response {
         let method = request.head.method();
         if !METHODS.contains(&method) {
             return self.refusal(&HttpError::MethodUnknown, request_id);
         }
-        let Some(page) = self.page(request.head.path()) else {
+        let Some(page) = Page::of(request.head.path(), self.options) else {
             return self.refusal(&HttpError::NotFound, request_id);
         };
         let allow = match &page {
@@ -208,11 +208,60 @@ impl Pages {
                 Response::text(200, metrics::CONTENT_TYPE, self.metrics.render(&gauges).into_bytes())
             }
             Page::Rest(_) => Response::from_error(&HttpError::NotFound),
-            Page::Index => Response::text(200, "text/html; charset=utf-8", INDEX)
-                .with_header("Content-Security-Policy", INDEX_POLICY)
-                .with_header("X-Content-Type-Options", "nosniff"),
+            Page::Index => html(INDEX, INDEX_POLICY),
+            Page::Demo => demo(),
+            Page::AsyncApi => Response::text(200, "application/json", describe::asyncapi()),
+            Page::OpenApi => Response::text(200, "application/json", describe::openapi(PREFIX)),
+            // Browsers would take a type of its own for a download.
+            Page::Types => Response::text(200, "text/plain; charset=utf-8", describe::typescript()),
         }
     }
+}
+
+impl Page {
+    /// What a path names, if these options let it be.
+    fn of(path: &str, options: Options) -> Option<Self> {
+        let Options { index, metrics, docs, demo, service } = options;
+        match path {
+            "/" if index => Some(Self::Index),
+            "/demo" if demo => Some(Self::Demo),
+            "/metrics" if metrics => Some(Self::Metrics),
+            _ => match path.strip_prefix(PREFIX)? {
+                "/health" if service => Some(Self::Health),
+                "/ready" if service => Some(Self::Ready),
+                "/metrics" if metrics => Some(Self::Metrics),
+                "/asyncapi.json" if docs => Some(Self::AsyncApi),
+                "/openapi.json" if docs => Some(Self::OpenApi),
+                "/events.d.ts" if docs => Some(Self::Types),
+                "/demo" if demo => Some(Self::Demo),
+                path if service => Resource::of(path).map(Self::Rest),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// The page to try the chat with: its own script and style, under a nonce that was never there before, and nothing from
+/// elsewhere.
+fn demo() -> Response {
+    let mut bytes = [0; NONCE_BYTES];
+    if getrandom::fill(&mut bytes).is_err() {
+        return Response::from_error(&HttpError::Internal);
+    }
+    let nonce = URL_SAFE_NO_PAD.encode(bytes);
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    html(DEMO.replace(NONCE, &nonce), policy)
+}
+
+fn html(page: impl Into<Body>, policy: impl Into<Cow<'static, str>>) -> Response {
+    Response::text(200, HTML, page)
+        .with_header("Content-Security-Policy", policy)
+        .with_header("X-Content-Type-Options", "nosniff")
+        // A demo's address names a meeting.
+        .with_header("Referrer-Policy", "no-referrer")
 }
 
 /// The request's own id, if it is one that may stand in a log, or a new one.

@@ -59,6 +59,17 @@ struct LeftAck {
     meeting_id: Box<RawValue>,
 }
 
+/// Answers when it is dropped: in the turn that takes the member out, or at once if there is nothing to leave.
+struct LeftReply(Option<(Reply, LeftAck)>);
+
+impl Drop for LeftReply {
+    fn drop(&mut self) {
+        if let Some((reply, ack)) = self.0.take() {
+            reply.succeed(ack);
+        }
+    }
+}
+
 /// The ack of `get_presence`.
 #[derive(Serialize, Debug)]
 pub struct PresenceAnswer {
@@ -175,12 +186,16 @@ impl Chat {
             Ok(leave) => leave,
             Err(error) => return self.refuse(reply, &error),
         };
-        let (id, meeting_id) = (leave.meeting.id, leave.meeting.sent.to_owned());
+        let id = leave.meeting.id;
+        let left = LeftReply(Some((reply, LeftAck { meeting_id: leave.meeting.sent.to_owned() })));
         let (chat, door_too) = (Arc::clone(self), door.clone());
         self.step(&door, async move {
             let (leaving, room_id, user) = (Arc::clone(&chat), id.clone(), caller.user);
-            chat.meetings.leave(&id, &door_too.client.member, move |room| leaving.has_left(room, &room_id, &user));
-            reply.succeed(LeftAck { meeting_id });
+            chat.meetings.leave(&id, &door_too.client.member, move |room| {
+                leaving.has_left(room, &room_id, &user);
+                // In the turn: events that were on their way come before the answer, and none comes after it.
+                drop(left);
+            });
         });
     }
 

@@ -368,7 +368,8 @@ class Device:
             acts = self.acts
             await asyncio.sleep(self.random.uniform(1, 7))
             # On a slow machine nobody would get to anything between two cuts. Some come at any moment nevertheless.
-            while self.acts == acts and not self.is_stopping and self.random.random() < 0.99:
+            is_patient = self.random.random() < 0.85
+            while is_patient and self.acts == acts and not self.is_stopping:
                 await asyncio.sleep(0.05)
             if not self.is_stopping:
                 await self.cut(self.random.choice(["destroy", "reset", "polite"]))

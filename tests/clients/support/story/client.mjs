@@ -64,6 +64,7 @@ export class Device {
   asks = 0;
   messages = 0;
   acts = 0;
+  isConnected = false;
   isStopping = false;
 
   /** `isQuiet`: only listens, in all meetings, and is not cut. */
@@ -95,11 +96,13 @@ export class Device {
   }
 
   connected() {
+    this.isConnected = true;
     this.records.push({ connected: this.socket.id });
     this.resuming = this.resume();
   }
 
   gone(reason) {
+    this.isConnected = false;
     this.records.push({ gone: reason });
     for (const room of this.rooms.values()) Object.assign(room, { isMember: false, upto: undefined });
     const pending = [...this.pending.values()];
@@ -141,6 +144,9 @@ export class Device {
   }
 
   heard(event, payload) {
+    // After a disconnect, old clients keep what their dying connection brings, and tell it before the next connect. An
+    // application that has taken leave of a connection does not want it.
+    if (!this.isConnected) return;
     this.records.push({ event, payload });
     if (!LOGGED.includes(event)) return;
     const room = this.room(payload.meeting_id);
@@ -252,7 +258,8 @@ export class Device {
       const { acts } = this;
       await pause(this.chance.between(1000, 7000));
       // On a slow machine nobody would get to anything between two cuts. Some come at any moment nevertheless.
-      while (this.acts === acts && !this.isStopping && this.chance.happens(0.99)) await pause(50);
+      const isPatient = this.chance.happens(0.85);
+      while (isPatient && this.acts === acts && !this.isStopping) await pause(50);
       if (this.isStopping) return;
       await this.cut(this.chance.weighted({ destroy: 5, reset: 5, polite: 3 }));
     }
