@@ -1983,9 +1983,14 @@ impl Entry {
 }
 
 /// Who may do what, by user and meeting.
-struct Rights(Vec<AtomicU8>);
+pub(crate) struct Rights(Vec<AtomicU8>);
 
 impl Rights {
+    /// Everybody may write everywhere.
+    pub(crate) fn all() -> Self {
+        Self((0..USERS * MEETINGS).map(|_| AtomicU8::new(WRITE)).collect())
+    }
+
     fn get(&self, user: usize, meeting: usize) -> u8 {
         self.0[user * MEETINGS + meeting].load(Ordering::Relaxed)
     }
@@ -2022,14 +2027,14 @@ type Turns = Box<dyn FnOnce() + Send>;
 
 /// What the chat has handed over to others.
 #[derive(Clone, Default)]
-struct Pending {
+pub(crate) struct Pending {
     tasks: Arc<Mutex<Vec<Task>>>,
     turns: Arc<Mutex<Vec<Turns>>>,
 }
 
 impl Pending {
     /// Does everything: nothing here has to wait.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         loop {
             let (tasks, turns) =
                 (std::mem::take(&mut *self.tasks.lock().unwrap()), std::mem::take(&mut *self.turns.lock().unwrap()));
@@ -2050,7 +2055,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-fn parts(clock: &Arc<AtomicU64>, table: &Arc<Rights>, pending: &Pending, limits: MemoryLimits) -> Parts {
+pub(crate) fn parts(clock: &Arc<AtomicU64>, table: &Arc<Rights>, pending: &Pending, limits: MemoryLimits) -> Parts {
     let tokens = TokenSettings {
         algorithms: vec![Algorithm::Hs256],
         key: KeySource::Secret(SECRET.into()),
@@ -2086,7 +2091,7 @@ fn parts(clock: &Arc<AtomicU64>, table: &Arc<Rights>, pending: &Pending, limits:
 }
 
 /// A token without an end.
-fn token(user: usize) -> String {
+pub(crate) fn token(user: usize) -> String {
     let claims = format!(r#"{{"sub":"u{user}","name":"Name of u{user}"}}"#);
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(claims));
     let signature = HS256Key::from_bytes(SECRET).authentication_tag(message.as_bytes());

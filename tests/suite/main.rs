@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may give up")]
 
+mod chat_cost;
 mod chat_model;
 mod layering;
 mod payloads_cut_at_every_byte;
