@@ -64,6 +64,8 @@ const LAST_WORDS: Duration = Duration::from_millis(250);
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 /// The longest time after which the clock is looked at again for what was put off.
 const JOBS_PAUSE: Duration = Duration::from_secs(10);
+/// The longest list of events in one answer of the chat.
+const ANSWER_MAX_BYTES: usize = 256 * 1024;
 /// In which so many refusals are too many.
 const STRIKES_WINDOW_MS: u64 = 60_000;
 /// How long clients may take, after the last was closed, to read what was queued and hang up. One that polls has come
@@ -238,6 +240,7 @@ fn parts(
         offload,
         settings: chat::Settings {
             max_payload: config.max_payload,
+            answer_max_bytes: ANSWER_MAX_BYTES.min(config.outbox_max_bytes / 4),
             token_in_query: config.auth_query_token,
             rates: chat::Rates {
                 message: rate(limits.msg),

@@ -182,8 +182,7 @@ impl Chat {
         let Some(client) = client(socket) else { return };
         self.replace_expiry(client, None);
         client.user.remove_socket(socket);
-        let (chat, user) = (Arc::clone(self), Arc::clone(&client.user));
-        self.meetings.remove(&client.member, move |id, room| chat.has_left(room, id, &user));
+        self.leave_all(client);
         if self.authenticator.is_none() {
             // Nobody will ever be this user again.
             let (chat, user) = (Arc::clone(self), Arc::clone(&client.user));
@@ -207,7 +206,8 @@ impl Chat {
         self.watch_expiry(&door.socket, &door.client, &identity);
         // The new token may say less than the old one.
         for meeting in door.client.member.rooms() {
-            if matches!(self.access.right(&identity, meeting.as_str(), self.now()).await, Ok(None)) {
+            // Whatever the reason, as at a join: without a right nobody is in.
+            if !matches!(self.access.right(&identity, meeting.as_str(), self.now()).await, Ok(Some(_))) {
                 self.put_out(&meeting, door, "forbidden");
             }
         }
@@ -215,7 +215,7 @@ impl Chat {
     }
 
     /// Closes what a revocation covers, and keeps its bearer out. Returns how many sockets that were.
-    pub fn revoke(&self, revocation: Revoke) -> usize {
+    pub fn revoke(self: &Arc<Self>, revocation: Revoke) -> usize {
         let now = self.now();
         self.revoked.add(&revocation, now);
         let covered = self.sockets_of(&revocation.subject, |_, identity| self.revoked.covers(identity, now));
@@ -226,14 +226,14 @@ impl Chat {
     }
 
     /// Closes the transports of some sockets, whose clients may come back. Returns how many those were.
-    pub fn disconnect(&self, subject: &Subject) -> usize {
+    pub fn disconnect(self: &Arc<Self>, subject: &Subject) -> usize {
         let sockets = match subject {
             // Here, and only here, a socket's own id is meant.
             Subject::Sid(id) => self.sockets().into_iter().filter(|socket| socket.id().as_str() == &**id).collect(),
             _ => self.sockets_of(subject, |_, _| true),
         };
         for socket in &sockets {
-            socket.close_transport(CloseReason::ServerClose);
+            self.dismiss(socket, CloseReason::ServerClose);
         }
         sockets.len()
     }
@@ -289,18 +289,31 @@ impl Chat {
 
     /// A token is good no more. Closing the transport, unlike a DISCONNECT, makes stock clients come back and ask their
     /// application for a new one.
-    pub(super) fn expire(&self, socket: &Socket) {
+    pub(super) fn expire(self: &Arc<Self>, socket: &Socket) {
         socket.emit("auth_expired", &AuthExpired {});
-        socket.close_transport(CloseReason::AuthExpired);
+        self.dismiss(socket, CloseReason::AuthExpired);
+    }
+
+    /// Closes a connection, and takes it out of its meetings at once: a client that does not read may stay for a while.
+    fn dismiss(self: &Arc<Self>, socket: &Socket, reason: CloseReason) {
+        socket.close_transport(reason);
+        if let Some(client) = client(socket) {
+            self.leave_all(client);
+        }
+    }
+
+    fn leave_all(self: &Arc<Self>, client: &Client) {
+        let (chat, user) = (Arc::clone(self), Arc::clone(&client.user));
+        self.meetings.remove(&client.member, move |id, room| chat.has_left(room, id, &user));
     }
 
     /// Counts a refusal, and closes a user who had too many.
-    pub(super) fn strike(&self, user: &User) {
+    pub(super) fn strike(self: &Arc<Self>, user: &User) {
         let now = self.now();
         if user.strike(self.settings.strikes, now) {
             user.banned_until.store(now + self.settings.penalty_ms, Ordering::Relaxed);
             for socket in user.sockets() {
-                socket.close_transport(CloseReason::TooManyRefusals);
+                self.dismiss(&socket, CloseReason::TooManyRefusals);
             }
         }
     }
@@ -318,11 +331,7 @@ impl Chat {
     /// Takes all sockets of a user out of a meeting. Returns how many those were.
     pub(super) fn put_user_out(self: &Arc<Self>, meeting: &RoomId, user: &str, reason: &'static str) -> usize {
         let Some(user) = self.users.find(user) else { return 0 };
-        let doors = user.sockets().into_iter().filter_map(|socket| {
-            let client = Arc::clone(client(&socket)?);
-            client.member.is_in(meeting.as_str()).then_some(Door { socket, client })
-        });
-        doors.map(|door| self.put_out(meeting, &door, reason)).count()
+        doors_into(&user, meeting).map(|door| self.put_out(meeting, &door, reason)).count()
     }
 
     /// A user's last seat has become free: the user is forgotten when nobody has taken one for a while.
@@ -359,6 +368,14 @@ impl Chat {
     }
 }
 
+/// The sockets of a user that are in a meeting.
+pub(super) fn doors_into(user: &User, meeting: &RoomId) -> impl Iterator<Item = Door> {
+    user.sockets().into_iter().filter_map(|socket| {
+        let client = Arc::clone(client(&socket)?);
+        client.member.is_in(meeting.as_str()).then_some(Door { socket, client })
+    })
+}
+
 /// The token of an `Authorization` header.
 pub fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
@@ -387,6 +404,8 @@ impl Revocations {
             Subject::User(_) => now,
             _ => u64::MAX,
         });
+        // A narrower one does not undo a wider one.
+        let before = revoked.get(&revocation.subject).map_or(before, |known| known.before.max(before));
         revoked.insert(revocation.subject.clone(), Revoked { before, at: now });
     }
 

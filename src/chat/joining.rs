@@ -12,6 +12,7 @@ use crate::{
         command::{JoinRoom, LeaveRoom, Presence, Typing},
         error::Code,
         event::{self, Success, UserPresence},
+        identity::doors_into,
         meeting::{self, Meeting},
         service::{Caller, Class, Nothing, Reply, busy, room_error},
     },
@@ -169,7 +170,8 @@ impl Chat {
             // No backend does that yet. One that answers later needs a member who waits, between two turns.
             return Err(Refusal::Error(Error::unavailable("the log does not answer at once", 1000)));
         };
-        let opened = opened.map_err(|error| Refusal::Error(store_error(error)))?;
+        let mut opened = opened.map_err(|error| Refusal::Error(store_error(error)))?;
+        self.shorten(&mut opened);
         meeting::place(room, &join.meeting, &opened);
         if joined.is_new {
             let later = meeting::enter(room, &join.meeting, identity, caller.user.number, now);
@@ -177,6 +179,24 @@ impl Chat {
         }
         let users = if join.wants_presence { room.state.users(PRESENCE_MAX) } else { Vec::new() };
         Ok(ack(room.state.user_count(), users, opened, join))
+    }
+
+    /// Leaves out what would be too long for one answer: all of it after a `since`, else the oldest events.
+    fn shorten(&self, opened: &mut Opened) {
+        let fits = opened.events.iter().rev().scan(0, |bytes, event| {
+            *bytes += event.json.len();
+            (*bytes <= self.settings.answer_max_bytes).then_some(())
+        });
+        let fitting = fits.count();
+        if fitting == opened.events.len() {
+            return;
+        }
+        if opened.recovered.is_some() {
+            opened.recovered = Some(Err(Missed::TooMany));
+            opened.events.clear();
+        } else {
+            opened.events.drain(..opened.events.len() - fitting);
+        }
     }
 
     pub(super) fn on_leave(self: &Arc<Self>, socket: &Socket, event: Event<'_>) {
@@ -255,20 +275,37 @@ impl Chat {
         let now = self.now();
         let right = match self.access.right_now(&caller.identity, meeting.as_str(), now) {
             Some(right) => right,
-            None => self.access.right(&caller.identity, meeting.as_str(), now).await,
+            None => {
+                let right = self.access.right(&caller.identity, meeting.as_str(), now).await;
+                // Much may happen to a client while somebody is asked.
+                if caller.door.as_ref().is_some_and(|door| door.is_closed()) {
+                    return Err(Error::new(Code::Unauthorized, "the connection has been closed"));
+                }
+                right
+            }
         };
         match right {
             Ok(Some(right)) if right >= needed => Ok(right),
             Ok(right) => {
                 if right.is_none() {
-                    // Lost since they joined.
-                    self.put_user_out(meeting, &caller.user.id, "forbidden");
+                    self.put_out_whoever_may_not(caller, meeting, now);
                 }
                 Err(Error::new(Code::Forbidden, format!("expected the right to {} here", needed.as_str())))
             }
             Err(AccessError::NoMeeting) => Err(Error::new(Code::NotFound, "no such meeting")),
             Err(AccessError::Unavailable { retry_after_ms }) => {
                 Err(Error::unavailable("rights cannot be checked just now", retry_after_ms))
+            }
+        }
+    }
+
+    /// A right has been lost since it was checked at a join: takes those sockets of the user out whose own tokens do not
+    /// give it either.
+    fn put_out_whoever_may_not(self: &Arc<Self>, caller: &Caller, meeting: &RoomId, now: u64) {
+        for door in doors_into(&caller.user, meeting) {
+            let right = self.access.right_now(&door.client.identity(), meeting.as_str(), now);
+            if matches!(right, Some(Ok(None))) {
+                self.put_out(meeting, &door, "forbidden");
             }
         }
     }

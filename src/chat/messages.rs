@@ -93,6 +93,28 @@ pub struct HistoryPage {
     has_more: bool,
 }
 
+/// Leaves out what would be too long for one answer, at the far end of a page; at least one item stays. True if it did.
+pub(super) fn shorten<T>(items: &mut Vec<T>, is_forward: bool, max_bytes: usize, bytes: impl Fn(&T) -> usize) -> bool {
+    let count = items.len();
+    let mut sum = 0;
+    let mut is_fitting = |item: &T| {
+        sum += bytes(item);
+        sum <= max_bytes
+    };
+    let fitting = if is_forward {
+        items.iter().take_while(|item| is_fitting(item)).count()
+    } else {
+        items.iter().rev().take_while(|item| is_fitting(item)).count()
+    };
+    let fitting = fitting.max(1).min(count);
+    if is_forward {
+        items.truncate(fitting);
+    } else {
+        items.drain(..count - fitting);
+    }
+    fitting < count
+}
+
 impl SendMessage<'_> {
     /// Encodes all but what the log decides.
     pub fn prepare(self, sender: &Identity) -> Message {
@@ -275,7 +297,9 @@ impl Chat {
             limit: history.limit,
             kinds: history.kinds,
         };
-        let page = self.store.range(range, self.now()).await.map_err(store_error)?;
+        let is_forward = matches!(range.from, From::After(_));
+        let mut page = self.store.range(range, self.now()).await.map_err(store_error)?;
+        page.has_more |= shorten(&mut page.items, is_forward, self.settings.answer_max_bytes, |event| event.json.len());
         Ok(HistoryPage {
             epoch: page.epoch,
             top_seq: page.top_seq,

@@ -12,11 +12,12 @@ use crate::{
         command::{Notifications, ReadNotifications},
         event::{self, to_json},
         joining::store_error,
+        messages::shorten,
         service::{Caller, NAMESPACE, client},
     },
     outbox::Frame,
     socket::event_frame,
-    store::{InboxRange, Notification, Place},
+    store::{From, InboxRange, Notification, Place},
     types::RoomId,
 };
 
@@ -66,7 +67,9 @@ impl Chat {
     ) -> Result<InboxAnswer, Error> {
         let Notifications { from, limit, unread_only } = notifications;
         let range = InboxRange { from, limit, unread_only };
-        let page = self.store.inbox(&caller.user.id, range, self.now()).await.map_err(store_error)?;
+        let is_forward = matches!(range.from, From::After(_));
+        let mut page = self.store.inbox(&caller.user.id, range, self.now()).await.map_err(store_error)?;
+        page.has_more |= shorten(&mut page.items, is_forward, self.settings.answer_max_bytes, String::len);
         let items = RawValue::from_string(format!("[{}]", page.items.join(",")));
         let items = items.unwrap_or_else(|_| RawValue::NULL.to_owned());
         Ok(InboxAnswer { items, has_more: page.has_more, unread: page.unread })

@@ -114,6 +114,7 @@ impl Chat {
         if let Some(meeting) = &update.meeting {
             if update.kind == UpdateKind::Created {
                 self.store.add_participants(meeting, &update.recipients, now).await.map_err(store_error)?;
+                update.recipients.iter().for_each(|user| self.access.forget(user, Some(meeting.as_str())));
             }
             // Who is added may come in as soon as they hear of it.
             if let SideEffect::ParticipantsAdded(users) = update.side_effect() {

@@ -88,6 +88,8 @@ pub struct Parts {
 pub struct Settings {
     /// Longest message of a client, in bytes; clients are told.
     pub max_payload: usize,
+    /// Longest list of events or notifications in one answer, in bytes: it has to fit into the outbox, with others.
+    pub answer_max_bytes: usize,
     /// Whether a token may stand in the query of the handshake.
     pub token_in_query: bool,
     /// How much of each kind of event.
@@ -353,6 +355,10 @@ impl Chat {
         class: Class,
     ) -> Option<(Caller, Reply, Option<&'a RawValue>)> {
         let client = client(socket)?;
+        // Put out already; it may not have read that yet.
+        if socket.outbox().close_reason().is_some() {
+            return None;
+        }
         let payload = event.args.first();
         let reference = match (&event.ack, event.name) {
             (None, "chat_message") => SendMessage::reference(payload).map(|id| id.as_ref().into()),
@@ -395,7 +401,7 @@ impl Chat {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn take_for(&self, caller: &Caller, class: Class) -> Result<(), Error> {
+    pub fn take_for(self: &Arc<Self>, caller: &Caller, class: Class) -> Result<(), Error> {
         self.take(&caller.user, class, self.now()).inspect_err(|_| self.strike(&caller.user))
     }
 
@@ -419,7 +425,7 @@ impl Chat {
         let mut cx = Context::from_waker(Waker::noop());
         // Nearly everything is done at once.
         while let Poll::Ready(()) = step.as_mut().poll(&mut cx) {
-            match door.client.next_step() {
+            match door.next_step() {
                 Some(next) => step = next,
                 None => return drop(guard),
             }
@@ -431,7 +437,7 @@ impl Chat {
             let mut next = Some(step);
             while let Some(step) = next {
                 step.await;
-                next = door.client.next_step();
+                next = door.next_step();
             }
         }));
     }
@@ -478,6 +484,23 @@ impl Chat {
         let Some((_, reply, _)) = self.admit(socket, event, Class::Event) else { return };
         log::debug!("{}: unknown event", socket.id());
         self.refuse(reply, &Error::new(Code::UnknownEvent, "no such event"));
+    }
+}
+
+impl Door {
+    /// Whether the connection is to be closed: nothing more is done for it.
+    pub(super) fn is_closed(&self) -> bool {
+        self.socket.outbox().close_reason().is_some()
+    }
+
+    /// The next thing that was asked for by this socket.
+    fn next_step(&self) -> Option<Step> {
+        let mut next = self.client.next_step();
+        // Those that were put off by one that took its time.
+        while next.is_some() && self.is_closed() {
+            next = self.client.next_step();
+        }
+        next
     }
 }
 

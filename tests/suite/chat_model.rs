@@ -2077,6 +2077,7 @@ pub(crate) fn parts(clock: &Arc<AtomicU64>, table: &Arc<Rights>, pending: &Pendi
         offload: Box::new(move |turn| turns.lock().unwrap().push(turn)),
         settings: Settings {
             max_payload: 65_536,
+            answer_max_bytes: 256 * 1024,
             token_in_query: false,
             rates: Rates { message: off, typing: off, join: off, history: off, event: off, room: off },
             strikes: StrikeLimits { max: 0, window_ms: 60_000 },
