@@ -433,3 +433,25 @@ impl Revocations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revoke(before: Option<u64>) -> Revoke {
+        Revoke { subject: Subject::Jti("j".into()), before }
+    }
+
+    #[test]
+    fn a_revocation_covers_what_was_issued_before_it_and_a_narrower_one_does_not_undo_it() {
+        let bearer =
+            |issued_at| Identity { jti: Some("j".into()), issued_at: Some(issued_at), ..Identity::anonymous("u") };
+        let revoked = Revocations::default();
+        revoked.add(&revoke(Some(1000)), 0);
+        assert!(revoked.covers(&bearer(1000), 0) && !revoked.covers(&bearer(1001), 0));
+        revoked.add(&revoke(None), 0);
+        revoked.add(&revoke(Some(1000)), 0);
+        assert!(revoked.covers(&bearer(1001), REVOCATION_MS - 1));
+        assert!(!revoked.covers(&bearer(1001), REVOCATION_MS), "forgotten");
+    }
+}

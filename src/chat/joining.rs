@@ -14,6 +14,7 @@ use crate::{
         event::{self, Success, UserPresence},
         identity::doors_into,
         meeting::{self, Meeting},
+        messages::shorten,
         service::{Caller, Class, Nothing, Reply, busy, room_error},
     },
     rooms::{self, Joined, Stay},
@@ -183,19 +184,12 @@ impl Chat {
 
     /// Leaves out what would be too long for one answer: all of it after a `since`, else the oldest events.
     fn shorten(&self, opened: &mut Opened) {
-        let fits = opened.events.iter().rev().scan(0, |bytes, event| {
-            *bytes += event.json.len();
-            (*bytes <= self.settings.answer_max_bytes).then_some(())
-        });
-        let fitting = fits.count();
-        if fitting == opened.events.len() {
-            return;
-        }
-        if opened.recovered.is_some() {
+        let max_bytes = self.settings.answer_max_bytes;
+        if opened.recovered.is_none() {
+            shorten(&mut opened.events, false, max_bytes, |event| event.json.len());
+        } else if opened.events.iter().map(|event| event.json.len()).sum::<usize>() > max_bytes {
             opened.recovered = Some(Err(Missed::TooMany));
             opened.events.clear();
-        } else {
-            opened.events.drain(..opened.events.len() - fitting);
         }
     }
 

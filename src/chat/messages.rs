@@ -354,3 +354,25 @@ impl Chat {
         bucket.take(rate, 1, now).map_err(Error::rate_limited)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_cut_at_its_far_end_to_what_one_answer_holds() {
+        let cases: [(&[usize], bool, &[usize], bool); 6] = [
+            (&[4, 3, 3], true, &[4, 3, 3], false),
+            (&[4, 3, 4], true, &[4, 3], true),
+            (&[4, 3, 4], false, &[3, 4], true),
+            (&[11, 1], true, &[11], true),
+            (&[1, 11], false, &[11], true),
+            (&[], false, &[], false),
+        ];
+        for (items, is_forward, left, is_cut) in cases {
+            let mut page = items.to_vec();
+            assert_eq!(shorten(&mut page, is_forward, 10, |bytes| *bytes), is_cut, "{items:?} {is_forward}");
+            assert_eq!(page, left, "{items:?} {is_forward}");
+        }
+    }
+}
