@@ -165,7 +165,7 @@ impl Chat {
             reader: Some(Arc::clone(&caller.user.id)),
             since: join.since.clone(),
             limit: join.limit,
-            upto: room.state.position().cloned(),
+            known: room.state.position().cloned(),
         };
         let Ok(opened) = self.store.open(open, now).now() else {
             // No backend does that yet. One that answers later needs a member who waits, between two turns.

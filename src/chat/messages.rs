@@ -314,7 +314,7 @@ impl Chat {
         if self.meetings.is_busy(meeting) {
             return Err(busy());
         }
-        let append = Append { meeting: meeting.clone(), author: Arc::clone(&caller.user.id), change };
+        let append = Append { meeting: meeting.clone(), author: Arc::clone(&caller.user.id), change, known: None };
         let appended = self.store.append(append, self.now()).await.map_err(store_error)?;
         if let Some(event) = &appended.event {
             self.deliver(meeting, event.clone(), Some(&caller.user.id));

@@ -200,7 +200,7 @@ impl Chat {
             return Err(busy());
         }
         let change = Change::Update { content, event_id: event_id.into() };
-        let append = Append { meeting: meeting.clone(), author: author.unwrap_or_default(), change };
+        let append = Append { meeting: meeting.clone(), author: author.unwrap_or_default(), change, known: None };
         let appended = self.store.append(append, self.now()).await.map_err(store_error)?;
         if let Some(event) = appended.event {
             self.deliver(meeting, event, None);

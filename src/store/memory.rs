@@ -21,8 +21,8 @@ use std::sync::{
 
 use crate::{
     store::{
-        Answer, Append, Appended, InboxPage, InboxRange, InboxRead, Marked, Notification, Notified, Open, Opened, Page,
-        Range, Read, Reminder, Reminders, Store, Unread, Usage,
+        Answer, Append, Appended, InboxPage, InboxRange, InboxRead, Known, Marked, Notification, Notified, Open,
+        Opened, Page, Range, Read, Reminder, Reminders, Standing, Store, Unread, Usage,
         memory::{
             claims::Claims,
             inbox::User,
@@ -218,6 +218,11 @@ impl Store for Memory {
             self.drop_mark(reader, &displaced);
         }
         Answer::ready(Ok(opened))
+    }
+
+    fn check(&self, meetings: Vec<Known>, now: u64) -> Answer<'_, Vec<Standing>> {
+        let standing = |known: Known| self.meeting(&known.meeting, now, |meeting| meeting.standing());
+        Answer::ready(Ok(meetings.into_iter().map(standing).collect()))
     }
 
     fn range(&self, range: Range, now: u64) -> Answer<'_, Page> {
@@ -426,12 +431,14 @@ mod tests {
             fingerprint: 0,
             reply_to: None,
         };
-        smol::block_on(store.append(Append { meeting: RoomId::new(meeting), author: "a".into(), change }, now))
+        smol::block_on(
+            store.append(Append { meeting: RoomId::new(meeting), author: "a".into(), change, known: None }, now),
+        )
     }
 
     fn join(store: &Memory, meeting: &str, since: Option<Position>, now: u64) -> Opened {
         let reader = Some("reader".into());
-        wait(store.open(Open { meeting: RoomId::new(meeting), reader, since, limit: 1000, upto: None }, now))
+        wait(store.open(Open { meeting: RoomId::new(meeting), reader, since, limit: 1000, known: None }, now))
     }
 
     fn notify(store: &Memory, user: &str, number: u64, now: u64) {
@@ -512,7 +519,7 @@ mod tests {
                 }
             };
             if let Some(change) = change {
-                let _ = smol::block_on(store.append(Append { meeting, author, change }, now));
+                let _ = smol::block_on(store.append(Append { meeting, author, change, known: None }, now));
             }
             assert_eq!(store.usage().bytes, recount(&store), "step {step}");
         }

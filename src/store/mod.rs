@@ -34,6 +34,10 @@ pub trait Store: Send + Sync + 'static {
     /// top.
     fn open(&self, open: Open, now: u64) -> Answer<'_, Opened>;
 
+    /// Where logs end, in the order in which they are asked for. A log that has gone back behind what is known of it
+    /// gets another epoch first.
+    fn check(&self, meetings: Vec<Known>, now: u64) -> Answer<'_, Vec<Standing>>;
+
     /// A page of a meeting's log.
     fn range(&self, range: Range, now: u64) -> Answer<'_, Page>;
 
@@ -175,6 +179,8 @@ pub struct Append {
     pub author: Arc<str>,
     /// What.
     pub change: Change,
+    /// The last event that whoever appends knows of: if the log has gone back behind it, the epoch changes first.
+    pub known: Option<Position>,
 }
 
 /// What an event does. Contents are JSON objects; the store puts the fields it decides in front.
@@ -326,9 +332,8 @@ pub struct Open {
     pub since: Option<Position>,
     /// Most events to give: without `since` the last ones, with it all or none.
     pub limit: usize,
-    /// Where the room stands: events after it come live and are not given here. `None`: the room is new, and stands at
-    /// the top. Of another epoch than the log's: the room is out of date and does not count.
-    pub upto: Option<Position>,
+    /// As in [`Append::known`].
+    pub known: Option<Position>,
 }
 
 /// A place in a meeting's order.
@@ -340,12 +345,30 @@ pub struct Position {
     pub seq: u64,
 }
 
+/// What is known of a meeting's log.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Which meeting.
+    pub meeting: RoomId,
+    /// As in [`Append::known`].
+    pub known: Option<Position>,
+}
+
+/// Where a log stands.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// The last event; seq 0 if there was none.
+    pub top: Position,
+    /// The first event that is still kept; `top.seq + 1` if none is.
+    pub first_seq: u64,
+}
+
 /// What somebody who joins gets.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
     /// The life of the log.
     pub epoch: Arc<str>,
-    /// The last event that counts as seen: [`Open::upto`], or the top.
+    /// The top.
     pub seq: u64,
     /// The first event that is still kept; `top + 1` if none is.
     pub first_seq: u64,

@@ -7,8 +7,9 @@ use std::{
 };
 
 use super::{
-    Answer, Append, Appended, Change, Content, From, InboxPage, InboxRange, InboxRead, Kind, LogEvent, Marked, Missed,
-    Notification, Open, Opened, Page, Position, Range, Read, Reminder, Reminders, Store, StoreError, Unread,
+    Answer, Append, Appended, Change, Content, From, InboxPage, InboxRange, InboxRead, Kind, Known, LogEvent, Marked,
+    Missed, Notification, Open, Opened, Page, Position, Range, Read, Reminder, Reminders, Standing, Store, StoreError,
+    Unread,
 };
 use crate::types::{MessageId, RoomId};
 
@@ -37,7 +38,7 @@ macro_rules! store_suite {
                 a_log_keeps_events_for_their_time
                 who_joins_gets_the_last_events
                 who_comes_back_gets_all_or_nothing
-                who_joins_a_room_gets_what_it_has_not_sent
+                logs_are_checked
                 pages_go_both_ways
                 unread_is_what_others_wrote_above_the_mark
                 unread_outlives_the_log
@@ -159,7 +160,7 @@ fn append_to(
     change: Change,
     now: u64,
 ) -> Result<Appended, StoreError> {
-    smol::block_on(store.append(Append { meeting: room(meeting), author: author.into(), change }, now))
+    smol::block_on(store.append(Append { meeting: room(meeting), author: author.into(), change, known: None }, now))
 }
 
 /// Appends to the meeting `m`, by `a`.
@@ -194,7 +195,7 @@ fn first_and_top(store: &impl Store, now: u64) -> (u64, u64) {
 }
 
 fn opening(meeting: &str) -> Open {
-    Open { meeting: room(meeting), reader: None, since: None, limit: 0, upto: None }
+    Open { meeting: room(meeting), reader: None, since: None, limit: 0, known: None }
 }
 
 fn open(store: &impl Store, open: Open, now: u64) -> Opened {
@@ -650,37 +651,25 @@ pub(super) fn who_comes_back_gets_all_or_nothing<S: Store>(make: impl Fn(SuiteLi
     assert_eq!(seqs(&open(&store, again, NOW).events), [1]);
 }
 
-pub(super) fn who_joins_a_room_gets_what_it_has_not_sent<S: Store>(make: impl Fn(SuiteLimits) -> S) {
-    let store = make(LIMITS);
-    for number in 1..=8 {
+pub(super) fn logs_are_checked<S: Store>(make: impl Fn(SuiteLimits) -> S) {
+    let store = make(SuiteLimits { history_size: 3, ..LIMITS });
+    for number in 1..=5 {
         append(&store, message(number), NOW).unwrap();
     }
     let epoch = open(&store, opening("m"), NOW).epoch;
-    let at = |seq| Some(Position { epoch: Arc::clone(&epoch), seq });
-    #[expect(clippy::type_complexity, reason = "a table: one row, one case")]
-    let cases: &[(&str, Option<u64>, u64, usize, u64, Result<&[u64], Missed>)] = &[
-        ("no since: the last ones", None, 5, 3, 5, Ok(&[3, 4, 5])),
-        ("no since: all", None, 5, 300, 5, Ok(&[1, 2, 3, 4, 5])),
-        ("a room that stands at 0", None, 0, 300, 0, Ok(&[])),
-        ("a room that stands at the top", None, 8, 2, 8, Ok(&[7, 8])),
-        ("a room beyond the top", None, 99, 2, 8, Ok(&[7, 8])),
-        ("up to the room", Some(3), 5, 2, 5, Ok(&[4, 5])),
-        ("only what the room has sent counts", Some(3), 6, 2, 6, Err(Missed::TooMany)),
-        ("at the room", Some(5), 5, 2, 5, Ok(&[])),
-        ("beyond the room", Some(7), 5, 2, 5, Ok(&[])),
-        ("at the top", Some(8), 5, 2, 5, Ok(&[])),
-        ("beyond the top", Some(9), 5, 2, 5, Err(Missed::Epoch)),
-    ];
-    for (name, since, upto, limit, seq, expected) in cases {
-        let asked = Open { since: since.and_then(at), upto: at(*upto), limit: *limit, ..opening("m") };
-        let opened = open(&store, asked, NOW);
-        assert_eq!(opened.seq, *seq, "{name}");
-        assert_eq!(opened.recovered, since.map(|_| expected.map(|_| ())), "{name}");
-        assert_eq!(seqs(&opened.events), expected.unwrap_or(&[]), "{name}");
-    }
-    let of_another = Some(Position { epoch: "another12345".into(), seq: 5 });
-    let opened = open(&store, Open { upto: of_another, limit: 1, ..opening("m") }, NOW);
-    assert_eq!((opened.seq, seqs(&opened.events)), (8, vec![8]), "out of date");
+    let known = Some(Position { epoch: Arc::clone(&epoch), seq: 5 });
+    let asked = ["m", "n", "m"].map(|meeting| Known { meeting: room(meeting), known: known.clone() });
+    let checked = wait(store.check(asked.into(), NOW));
+    let top = Position { epoch, seq: 5 };
+    assert_eq!(checked[0], Standing { top: top.clone(), first_seq: 3 });
+    assert_eq!((checked[1].top.seq, checked[1].first_seq), (0, 1));
+    assert_ne!(checked[1].top.epoch, top.epoch);
+    assert_eq!(checked[2], checked[0]);
+    assert_eq!(
+        open(&store, opening("n"), NOW).epoch,
+        checked[1].top.epoch,
+        "the epoch that is told is the first event's"
+    );
 }
 
 pub(super) fn pages_go_both_ways<S: Store>(make: impl Fn(SuiteLimits) -> S) {
@@ -822,18 +811,13 @@ pub(super) fn marks_begin_where_the_reader_joins<S: Store>(make: impl Fn(SuiteLi
     for number in 1..=4 {
         append_to(&store, "m", if number == 3 { "late" } else { "b" }, message(number), NOW).unwrap();
     }
-    let epoch = join(&store, "m", "a", NOW).epoch;
+    join(&store, "m", "a", NOW);
     assert_eq!(unread_in(&store, "m", "a", NOW), Some(0));
-    // The room has not sent 3 and 4 yet: they are to come, and are unread; 3 is their own.
-    let upto = Some(Position { epoch, seq: 2 });
-    let late = Open { reader: Some("late".into()), upto, ..opening("m") };
-    assert_eq!(open(&store, late.clone(), NOW).seq, 2);
-    assert_eq!(unread_in(&store, "m", "late", NOW), Some(1));
     append_to(&store, "m", "b", message(5), NOW).unwrap();
     join(&store, "m", "a", NOW);
-    open(&store, Open { upto: None, ..late }, NOW);
+    join(&store, "m", "late", NOW);
     assert_eq!(unread_in(&store, "m", "a", NOW), Some(1), "joining again moves no mark");
-    assert_eq!(unread_in(&store, "m", "late", NOW), Some(2));
+    assert_eq!(unread_in(&store, "m", "late", NOW), Some(0));
     open(&store, opening("m"), NOW);
     assert_eq!(readers(&store, "m"), ["a".to_owned(), "late".to_owned()].into());
 }
@@ -1234,17 +1218,12 @@ pub(super) fn compare_with_a_model<S: Store>(
                     let seq = random.u64(..model.top() + 3);
                     let epoch = model.epoch.clone().filter(|_| random.u8(..5) > 0).unwrap_or("unknown".into());
                     let is_known = Some(&epoch) == model.epoch.as_ref();
-                    let upto =
-                        random.bool().then(|| Position { epoch: epoch.clone(), seq: random.u64(..model.top() + 2) });
                     let since = random.bool().then_some(Position { epoch, seq });
                     let limit = random.usize(..20);
                     let reader = random.bool().then(|| name.into());
-                    let top = match &upto {
-                        Some(upto) if is_known => upto.seq.min(model.top()),
-                        _ => model.top(),
-                    };
+                    let top = model.top();
                     let first = model.first(limits, now);
-                    let asked = Open { meeting: room(meeting), reader: reader.clone(), since, limit, upto };
+                    let asked = Open { meeting: room(meeting), reader: reader.clone(), since, limit, known: None };
                     let opened = open(&store, asked.clone(), now);
                     let missed = model.kept(limits, now, |kept| kept > seq && kept <= top);
                     let expected = match &asked.since {

@@ -12,8 +12,8 @@ use std::{
 
 use crate::{
     store::{
-        Append, Appended, Change, Content, From, Kind, LogEvent, Marked, Missed, Open, Opened, Page, Place, Range,
-        StoreError,
+        Append, Appended, Change, Content, From, Kind, LogEvent, Marked, Missed, Open, Opened, Page, Place, Position,
+        Range, Standing, StoreError,
         memory::{
             MemoryLimits,
             recent::{Logged, Recent},
@@ -381,27 +381,24 @@ impl Meeting {
         self.used_at = now;
         self.trim(limits, now);
         let first_seq = self.first_seq();
-        let seq = match &open.upto {
-            Some(upto) if upto.epoch == self.epoch => upto.seq.min(self.top),
-            _ => self.top,
-        };
+        let seq = self.top;
         let (recovered, count) = match &open.since {
             None => (None, (open.limit as u64).min(seq)),
-            Some(since) => match self.missed(since.epoch == self.epoch, since.seq, seq, open.limit) {
+            Some(since) => match self.missed(since.epoch == self.epoch, since.seq, open.limit) {
                 Ok(count) => (Some(Ok(())), count),
                 Err(missed) => (Some(Err(missed)), 0),
             },
         };
-        let events = self.events((seq - count).max(first_seq - 1), seq);
+        let events = self.events((seq - count).max(first_seq - 1));
         Opened { epoch: Arc::clone(&self.epoch), seq, first_seq, recovered, events }
     }
 
-    /// How many events up to `seq` somebody has missed who has seen all up to `since`.
-    fn missed(&self, is_same_epoch: bool, since: u64, seq: u64, limit: usize) -> Result<u64, Missed> {
+    /// How many events somebody has missed who has seen all up to `since`.
+    fn missed(&self, is_same_epoch: bool, since: u64, limit: usize) -> Result<u64, Missed> {
         if !is_same_epoch || since > self.top {
             return Err(Missed::Epoch);
         }
-        let count = seq.saturating_sub(since);
+        let count = self.top - since;
         if count > 0 && since + 1 < self.first_seq() {
             Err(Missed::Window)
         } else if count > limit as u64 {
@@ -409,6 +406,11 @@ impl Meeting {
         } else {
             Ok(count)
         }
+    }
+
+    /// See [`Store::check`](crate::store::Store::check). It cannot have gone back.
+    pub(super) fn standing(&self) -> Standing {
+        Standing { top: Position { epoch: Arc::clone(&self.epoch), seq: self.top }, first_seq: self.first_seq() }
     }
 
     /// See [`Store::range`](crate::store::Store::range).
@@ -569,10 +571,9 @@ impl Meeting {
         self.top + 1 - self.items.len() as u64
     }
 
-    /// Events above `after` and not above `upto`, both in the log or just before it.
-    fn events(&self, after: u64, upto: u64) -> Vec<LogEvent> {
-        let skip = (after + 1).saturating_sub(self.first_seq()) as usize;
-        self.all().skip(skip).take(upto.saturating_sub(after) as usize).collect()
+    /// Events above `after`, which is in the log or just before it.
+    fn events(&self, after: u64) -> Vec<LogEvent> {
+        self.all().skip((after + 1).saturating_sub(self.first_seq()) as usize).collect()
     }
 
     /// Every event that is kept, ascending.
@@ -735,7 +736,7 @@ mod tests {
     /// Appends to a log that keeps three events.
     fn append(meeting: &mut Meeting, author: &str, change: Change) -> Result<Appended, StoreError> {
         let limits = MemoryLimits { history_size: 3, ..MemoryLimits::default() };
-        meeting.append(Append { meeting: RoomId::new("m"), author: author.into(), change }, &limits, NOW)
+        meeting.append(Append { meeting: RoomId::new("m"), author: author.into(), change, known: None }, &limits, NOW)
     }
 
     fn message(number: u128) -> Change {
