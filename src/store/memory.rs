@@ -22,7 +22,7 @@ use std::sync::{
 use crate::{
     store::{
         Answer, Append, Appended, InboxPage, InboxRange, InboxRead, Known, Marked, Notification, Notified, Open,
-        Opened, Page, Range, Read, Reminder, Reminders, Standing, Store, Unread, Usage,
+        Opened, Page, Participation, Range, Read, Reminder, Reminders, Standing, Store, Unread, Usage,
         memory::{
             claims::Claims,
             inbox::User,
@@ -287,6 +287,16 @@ impl Store for Memory {
         Answer::ready(Ok(is_first))
     }
 
+    fn hold(&self, key: &str, ttl_ms: u64, now: u64) -> Answer<'_, ()> {
+        self.claims(|claims| claims.hold(key, ttl_ms, now));
+        self.make_room(None, None);
+        Answer::ready(Ok(()))
+    }
+
+    fn is_held(&self, key: &str, now: u64) -> Answer<'_, bool> {
+        Answer::ready(Ok(self.claims(|claims| claims.is_held(key, now))))
+    }
+
     fn close_at(&self, meeting: &RoomId, at: Option<u64>, now: u64) -> Answer<'_, Option<u64>> {
         Answer::ready(Ok(match at {
             Some(_) => self.meeting(meeting, now, |meeting| meeting.close_at(at)),
@@ -330,9 +340,9 @@ impl Store for Memory {
         Answer::ready(Ok(()))
     }
 
-    fn is_participant(&self, meeting: &RoomId, user: &str, _now: u64) -> Answer<'_, bool> {
-        let is_participant = self.meetings.update(meeting, |meeting| meeting.is_participant(user));
-        Answer::ready(Ok(is_participant.unwrap_or(false)))
+    fn participant(&self, meeting: &RoomId, user: &str, _now: u64) -> Answer<'_, Option<Participation>> {
+        let is_participant = self.meetings.update(meeting, |meeting| meeting.is_participant(user)).unwrap_or(false);
+        Answer::ready(Ok(is_participant.then_some(Participation::Write)))
     }
 
     fn has_participants(&self) -> bool {
@@ -377,6 +387,7 @@ impl Store for Memory {
             bytes: self.total.bytes(),
             meetings: self.meetings.len(),
             users: self.users.len(),
+            pending: 0,
             reminders: lock(&self.calendar).len(),
         }
     }
@@ -401,6 +412,11 @@ mod tests {
     }
 
     store_suite!(on_memory, make);
+
+    #[test]
+    fn a_naive_model_agrees() {
+        compare_with_a_model(make, 200, 1000, |_| {});
+    }
 
     const NOW: u64 = 1_760_000_000_000;
     const MINUTE: u64 = 60_000;
@@ -535,6 +551,27 @@ mod tests {
     }
 
     #[test]
+    fn participants_come_and_go() {
+        let store = limited(usize::MAX);
+        let is_in = |meeting, user: &str| match wait(store.participant(&RoomId::new(meeting), user, NOW)) {
+            Some(participation) => participation == Participation::Write,
+            None => false,
+        };
+        let users = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>();
+        assert!(!store.has_participants());
+        wait(store.add_participants(&RoomId::new("m"), &users(&["a", "b"]), NOW));
+        wait(store.add_participants(&RoomId::new("m"), &users(&["b", "c"]), NOW));
+        wait(store.add_participants(&RoomId::new("m"), &[], NOW));
+        assert!(store.has_participants());
+        assert!(is_in("m", "a") && is_in("m", "b") && is_in("m", "c") && !is_in("m", "d") && !is_in("n", "a"));
+        wait(store.remove_participants(&RoomId::new("m"), &users(&["b", "d"]), NOW));
+        wait(store.remove_participants(&RoomId::new("n"), &users(&["a"]), NOW));
+        assert!(is_in("m", "a") && !is_in("m", "b") && is_in("m", "c"));
+        wait(store.erase_meeting(&RoomId::new("m"), NOW));
+        assert!(!is_in("m", "a"));
+    }
+
+    #[test]
     fn old_client_ids_are_forgotten_beyond_the_last_thousand() {
         let store = Memory::new(MemoryLimits { history_size: 1, ..MemoryLimits::default() });
         for number in 0..1001 {
@@ -582,7 +619,7 @@ mod tests {
         let opened = join(&store, "idle", at(4), NOW + 20);
         assert_eq!((opened.recovered, opened.seq, opened.first_seq), (Some(Err(Missed::Window)), 5, 6));
         assert_eq!(join(&store, "idle", at(5), NOW + 20).recovered, Some(Ok(())));
-        assert!(wait(store.is_participant(&RoomId::new("idle"), "p", NOW)));
+        assert!(wait(store.participant(&RoomId::new("idle"), "p", NOW)).is_some());
         assert_eq!(say(&store, "idle", 2000, NOW + MINUTE), Err(StoreError::Closed));
         assert_eq!(say(&store, "idle", 2000, NOW + 20).unwrap().place.seq, 6);
     }

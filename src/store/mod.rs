@@ -1,7 +1,8 @@
 //! What is kept: meetings' logs, read marks, inboxes, reminders.
 //!
 //! [`Store`] is the one interface, with a method for each atomic step: what must not be half done is one call. The
-//! [`memory`] backend keeps everything in this process. One suite of tests, `suite`, runs on every backend.
+//! [`memory`] backend keeps everything in this process, the [`redis`] backend shares it with other instances. One suite of
+//! tests, `suite`, runs on every backend.
 //!
 //! A meeting's *log* numbers its events: `seq` is 1, 2, 3 … without holes, and `epoch` names one life of the log. If
 //! events were lost, the epoch changes, and a seq is never given twice within an epoch.
@@ -10,10 +11,12 @@
 //! (`chat::command`): everything handed in here is checked. Nothing here reads a clock: `now` is ms since the epoch.
 
 pub mod memory;
+pub mod redis;
 #[cfg(test)]
 mod suite;
 
 use std::{
+    fmt::Write,
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -23,6 +26,7 @@ use std::{
 use crate::types::{MessageId, RoomId};
 
 pub use memory::{Memory, MemoryLimits};
+pub use redis::{RedisSettings, RedisStore};
 
 /// Where meetings, marks, inboxes and reminders are kept.
 pub trait Store: Send + Sync + 'static {
@@ -62,6 +66,12 @@ pub trait Store: Send + Sync + 'static {
     /// Whether this is the first time in `ttl_ms` that `key` is claimed.
     fn claim(&self, key: &str, ttl_ms: u64, now: u64) -> Answer<'_, bool>;
 
+    /// Says for how long it is known that what a key was claimed for is done.
+    fn hold(&self, key: &str, ttl_ms: u64, now: u64) -> Answer<'_, ()>;
+
+    /// Whether what a key was claimed for is done, and not only claimed.
+    fn is_held(&self, key: &str, now: u64) -> Answer<'_, bool>;
+
     /// Sets when a meeting becomes read-only (`None`: it is not to), and returns what was set before.
     fn close_at(&self, meeting: &RoomId, at: Option<u64>, now: u64) -> Answer<'_, Option<u64>>;
 
@@ -77,14 +87,14 @@ pub trait Store: Send + Sync + 'static {
     /// When [`take_reminders`](Self::take_reminders) has something to give next, as far as this process knows.
     fn next_reminder(&self) -> Option<u64>;
 
-    /// Notes who takes part in a meeting.
+    /// Notes who takes part in a meeting, unless others note that where it is kept.
     fn add_participants(&self, meeting: &RoomId, users: &[Arc<str>], now: u64) -> Answer<'_, ()>;
 
-    /// Notes who takes no longer part, and takes their read marks away.
+    /// Notes who takes no longer part (see [`add_participants`](Self::add_participants)), and takes their read marks away.
     fn remove_participants(&self, meeting: &RoomId, users: &[Arc<str>], now: u64) -> Answer<'_, ()>;
 
-    /// Whether somebody is noted as a participant.
-    fn is_participant(&self, meeting: &RoomId, user: &str, now: u64) -> Answer<'_, bool>;
+    /// How somebody takes part in a meeting, if they are noted as a participant.
+    fn participant(&self, meeting: &RoomId, user: &str, now: u64) -> Answer<'_, Option<Participation>>;
 
     /// Whether anybody is noted as a participant of anything, as far as this process knows. Cheap: asked for every message.
     fn has_participants(&self) -> bool;
@@ -540,6 +550,17 @@ pub struct Reminder {
     pub title: Option<Box<str>>,
 }
 
+/// What a participant may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Participation {
+    /// Read.
+    Read,
+    /// Read and write.
+    Write,
+    /// Read, write and moderate.
+    Host,
+}
+
 /// What is held in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
@@ -551,4 +572,41 @@ pub struct Usage {
     pub users: usize,
     /// Reminders that wait.
     pub reminders: usize,
+    /// Events that wait to be logged.
+    pub pending: usize,
+}
+
+/// What stands in an event instead of what was erased, behind what is kept of its content.
+const ERASED: &str = "\"text\":\"\",\"deleted\":true}";
+
+/// An event's payload: what the store decides, in front of its content, which is given without the opening brace.
+fn payload(place: &Place, extra: Option<(&str, u64)>, content: &str) -> String {
+    let mut json = String::with_capacity(content.len() + 160);
+    json.push('{');
+    // Writing into a `String` does not fail.
+    if let Some(id) = place.id {
+        let _ = write!(json, "\"id\":\"{id}\",");
+    }
+    let _ = write!(json, "\"seq\":{},\"epoch\":\"{}\",\"ts\":{},", place.seq, place.epoch, place.ts);
+    if let Some((name, value)) = extra {
+        let _ = write!(json, "\"{name}\":{value},");
+    }
+    json.push_str(content);
+    json
+}
+
+/// The name of a new life of a log.
+fn new_epoch() -> String {
+    const EPOCH_CHARS: usize = 12;
+    std::iter::repeat_with(fastrand::alphanumeric).take(EPOCH_CHARS).collect()
+}
+
+/// A notification's payload: its number in front of what its sender decides, which is given without braces.
+fn note_payload(nseq: u64, fields: &str, is_read: bool) -> String {
+    format!("{{\"nseq\":{nseq},{fields},\"read\":{is_read}}}")
+}
+
+/// A JSON object without its braces; nothing if it is none.
+fn fields(json: &str) -> &str {
+    json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).unwrap_or_default()
 }

@@ -11,18 +11,27 @@ use crate::store::memory::table::Weigh;
 /// Keys that are claimed. Bounded: the one that was claimed first goes.
 #[derive(Default)]
 pub(super) struct Claims {
-    /// Until when, and its number in `order`.
-    by_key: HashMap<Arc<str>, (u64, u64)>,
+    by_key: HashMap<Arc<str>, Claim>,
     order: BTreeMap<u64, Arc<str>>,
     /// The last number that was given.
     number: u64,
     key_bytes: usize,
 }
 
+/// A key that is claimed.
+struct Claim {
+    /// In ms since the epoch.
+    until: u64,
+    /// In `order`.
+    number: u64,
+    /// What it was claimed for is done.
+    is_held: bool,
+}
+
 /// Keys that are claimed at a time.
 const KEYS_MAX: usize = 100_000;
 /// Of one key, beside its text: an entry in each of the two maps.
-const KEY_BYTES: usize = 3 * size_of::<(Arc<str>, u64, u64)>();
+const KEY_BYTES: usize = 3 * size_of::<(Arc<str>, Claim)>();
 
 impl Weigh for Claims {
     fn bytes(&self) -> usize {
@@ -31,10 +40,24 @@ impl Weigh for Claims {
 }
 
 impl Claims {
+    /// Holds a key for `ttl_ms` from now, whether or not it is claimed.
+    pub(super) fn hold(&mut self, key: &str, ttl_ms: u64, now: u64) {
+        self.drop_key(key);
+        self.claim(key, ttl_ms, now);
+        if let Some(claim) = self.by_key.get_mut(key) {
+            claim.is_held = true;
+        }
+    }
+
+    /// Whether a key is held.
+    pub(super) fn is_held(&self, key: &str, now: u64) -> bool {
+        self.by_key.get(key).is_some_and(|claim| claim.is_held && now < claim.until)
+    }
+
     /// Claims a key for `ttl_ms` from now. False if it is claimed.
     pub(super) fn claim(&mut self, key: &str, ttl_ms: u64, now: u64) -> bool {
         match self.by_key.get(key) {
-            Some((until, _)) if now < *until => return false,
+            Some(claim) if now < claim.until => return false,
             Some(_) => self.drop_key(key),
             None if self.by_key.len() >= KEYS_MAX => {
                 self.drop_first();
@@ -44,7 +67,8 @@ impl Claims {
         self.number += 1;
         let key: Arc<str> = key.into();
         self.key_bytes += key.len();
-        self.by_key.insert(Arc::clone(&key), (now.saturating_add(ttl_ms), self.number));
+        let claim = Claim { until: now.saturating_add(ttl_ms), number: self.number, is_held: false };
+        self.by_key.insert(Arc::clone(&key), claim);
         self.order.insert(self.number, key);
         true
     }
@@ -52,10 +76,10 @@ impl Claims {
     /// Drops keys whose time is over.
     pub(super) fn sweep(&mut self, now: u64) {
         let Self { by_key, order, key_bytes, .. } = self;
-        by_key.retain(|key, (until, number)| {
-            let is_over = *until <= now;
+        by_key.retain(|key, claim| {
+            let is_over = claim.until <= now;
             if is_over {
-                order.remove(number);
+                order.remove(&claim.number);
                 *key_bytes -= key.len();
             }
             !is_over
@@ -74,8 +98,8 @@ impl Claims {
     }
 
     fn drop_key(&mut self, key: &str) {
-        if let Some((_, number)) = self.by_key.remove(key) {
-            self.order.remove(&number);
+        if let Some(claim) = self.by_key.remove(key) {
+            self.order.remove(&claim.number);
             self.key_bytes -= key.len();
         }
     }

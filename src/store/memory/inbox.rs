@@ -8,7 +8,10 @@ use std::{
 };
 
 use crate::{
-    store::{From, InboxPage, InboxRange, InboxRead, Notification, Notified, Read, memory::table::Weigh},
+    store::{
+        From, InboxPage, InboxRange, InboxRead, Notification, Notified, Read, fields, memory::table::Weigh,
+        note_payload,
+    },
     types::RoomId,
 };
 
@@ -36,8 +39,8 @@ pub(super) struct Inbox {
 struct Note {
     nseq: u64,
     id: Box<str>,
-    /// The payload up to `read`.
-    json: Box<str>,
+    /// The payload's fields but for `nseq` and `read`.
+    fields: Box<str>,
     at: u64,
     expires_at: Option<u64>,
     is_read: bool,
@@ -131,9 +134,7 @@ impl Inbox {
         self.nseq += 1;
         self.noted_at = now;
         let nseq = self.nseq;
-        let fields = json.strip_prefix('{').and_then(|json| json.strip_suffix('}')).unwrap_or_default();
-        let json = format!("{{\"nseq\":{nseq},{fields},\"read\":").into();
-        let note = Note { nseq, id, json, at: now, expires_at, is_read: false };
+        let note = Note { nseq, id, fields: fields(&json).into(), at: now, expires_at, is_read: false };
         let payload = note.payload();
         if is_kept {
             if self.notes.len() >= NOTES_MAX {
@@ -229,10 +230,10 @@ impl Inbox {
 
 impl Note {
     fn payload(&self) -> String {
-        format!("{}{}}}", self.json, self.is_read)
+        note_payload(self.nseq, &self.fields, self.is_read)
     }
 
     fn bytes(&self) -> usize {
-        NOTE_BYTES + self.id.len() + self.json.len()
+        NOTE_BYTES + self.id.len() + self.fields.len()
     }
 }

@@ -5,20 +5,20 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    fmt::Write,
     mem::size_of,
     sync::Arc,
 };
 
 use crate::{
     store::{
-        Append, Appended, Change, Content, From, Kind, LogEvent, Marked, Missed, Open, Opened, Page, Place, Position,
-        Range, Standing, StoreError,
+        Append, Appended, Change, Content, ERASED, From, Kind, LogEvent, Marked, Missed, Open, Opened, Page, Place,
+        Position, Range, Standing, StoreError,
         memory::{
             MemoryLimits,
             recent::{Logged, Recent},
             table::Weigh,
         },
+        new_epoch, payload,
     },
     types::MessageId,
 };
@@ -106,7 +106,6 @@ const EMOJI_MAX: usize = 20;
 const SENT_KEPT: usize = 1000;
 /// Most messages that are counted as unread.
 const UNREAD_MAX: u64 = 999;
-const EPOCH_CHARS: usize = 12;
 
 /// What a map or set takes for an entry: they keep up to half of their room free.
 const fn map_entry_bytes<T>() -> usize {
@@ -134,9 +133,8 @@ impl Weigh for Meeting {
 impl Meeting {
     /// A new life of a log.
     pub(super) fn new(now: u64) -> Self {
-        let epoch: String = std::iter::repeat_with(fastrand::alphanumeric).take(EPOCH_CHARS).collect();
         Self {
-            epoch: epoch.into(),
+            epoch: new_epoch().into(),
             top: 0,
             last_ts: 0,
             total: 0,
@@ -604,19 +602,10 @@ impl Meeting {
         self.last_ts = ts;
         self.total += u64::from(kind == Kind::ChatMessage);
 
-        let mut json = String::with_capacity(content.json.len() + 160);
-        json.push('{');
-        // Writing into a `String` does not fail.
-        if let Some(id) = id {
-            let _ = write!(json, "\"id\":\"{id}\",");
-        }
-        let _ = write!(json, "\"seq\":{seq},\"epoch\":\"{}\",\"ts\":{ts},", self.epoch);
-        if let Some((name, value)) = extra {
-            let _ = write!(json, "\"{name}\":{value},");
-        }
-        let in_front = json.len() as u32;
-        json.push_str(content.json.strip_prefix('{').unwrap_or(&content.json));
-        let json: Arc<str> = json.into();
+        let place = Place { id, seq, epoch: Arc::clone(&self.epoch), ts };
+        let tail = content.json.strip_prefix('{').unwrap_or(&content.json);
+        let json: Arc<str> = payload(&place, extra, tail).into();
+        let in_front = (json.len() - tail.len()) as u32;
 
         let item = Item {
             kind,
@@ -630,9 +619,7 @@ impl Meeting {
         };
         self.content_bytes += item.bytes();
         self.items.push_back(item);
-        let epoch = &self.epoch;
-        let event = LogEvent { kind, epoch: Arc::clone(epoch), seq, json };
-        let place = Place { id, seq, epoch: Arc::clone(epoch), ts };
+        let event = LogEvent { kind, epoch: Arc::clone(&place.epoch), seq, json };
         Appended { place, event: Some(event), version: 0, reply_author: None }
     }
 
@@ -644,7 +631,7 @@ impl Meeting {
         self.content_bytes -= item.bytes();
         // Better nothing of the message than what should be erased, if the place makes no sense.
         let kept = item.json.get(..from as usize).unwrap_or("{");
-        item.json = format!("{kept}\"text\":\"\",\"deleted\":true}}").into();
+        item.json = format!("{kept}{ERASED}").into();
         self.content_bytes += item.bytes();
     }
 

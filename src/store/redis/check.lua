@@ -1,0 +1,4 @@
+-- Where a log ends. Returns epoch, top, first seq.
+begin()
+trim()
+return { epoch, top, first_seq() }
