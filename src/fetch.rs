@@ -112,6 +112,14 @@ impl Client {
         })
     }
 
+    /// What makes TLS connections, with the authorities that this client trusts.
+    ///
+    /// # Errors
+    /// Why it cannot be made.
+    pub fn connector(&self) -> Result<TlsConnector, String> {
+        self.tls().cloned().map_err(|error| format!("{error:?}"))
+    }
+
     fn tls(&self) -> Result<&TlsConnector, FetchError> {
         let tls = self.tls.get_or_init(|| {
             let mut roots = self.extra_roots.clone();

@@ -25,10 +25,12 @@
 //!
 //! Start at [`server`], then [`net`].
 
+pub mod adapter;
 pub mod api;
 pub mod auth;
 pub mod chat;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod fetch;
@@ -39,6 +41,7 @@ pub mod logging;
 pub mod metrics;
 pub mod net;
 pub mod outbox;
+pub mod redis;
 pub mod rooms;
 pub mod schedule;
 pub mod server;

@@ -34,6 +34,11 @@ pub struct Metrics {
     accept_errors: Counter,
     input_pauses: Counter,
     panics: Counter,
+    unreadable: Counter,
+    pickles: Counter,
+    repairs: Counter,
+    resyncs: Counter,
+    unpublished: Counter,
 
     started_at: SystemTime,
 }
@@ -54,6 +59,11 @@ impl Metrics {
             accept_errors: Counter::default(),
             input_pauses: Counter::default(),
             panics: Counter::default(),
+            unreadable: Counter::default(),
+            pickles: Counter::default(),
+            repairs: Counter::default(),
+            resyncs: Counter::default(),
+            unpublished: Counter::default(),
             started_at,
         }
     }
@@ -146,6 +156,36 @@ impl Metrics {
         self.panics.add(1);
     }
 
+    /// A message from Redis could not be read, and was dropped.
+    #[inline]
+    pub fn unreadable(&self) {
+        self.unreadable.add(1);
+    }
+
+    /// One of them was a pickle.
+    #[inline]
+    pub fn pickle_refused(&self) {
+        self.pickles.add(1);
+    }
+
+    /// Events that did not come by themselves are being fetched from a log.
+    #[inline]
+    pub fn repaired(&self) {
+        self.repairs.add(1);
+    }
+
+    /// Members were told to load a log anew.
+    #[inline]
+    pub fn resynced(&self) {
+        self.resyncs.add(1);
+    }
+
+    /// Something for other instances could not be passed on.
+    #[inline]
+    pub fn not_published(&self) {
+        self.unpublished.add(1);
+    }
+
     /// TCP connections that are open now.
     pub fn connections(&self) -> i64 {
         self.connections.value()
@@ -198,6 +238,29 @@ impl Metrics {
         let panics = one(self.panics.value());
         page.counter("chat_panics_total", "Panics caught at the boundary of a task.", panics);
 
+        if let Some(redis) = gauges.redis {
+            page.gauge("chat_redis_up", "Whether Redis can be used.", one(u64::from(redis.is_up)));
+            page.counter("chat_redis_calls_total", "Commands sent to Redis.", one(redis.calls));
+            page.counter("chat_redis_batches_total", "Writes that these took.", one(redis.batches));
+            page.counter("chat_redis_failed_total", "Commands not done in time, or not taken.", one(redis.failed));
+            page.counter("chat_redis_reconnects_total", "Connections after the first ones.", one(redis.reconnects));
+            let timeouts = one(redis.timeouts);
+            page.counter("chat_redis_timeouts_total", "Connections given up because Redis was silent.", timeouts);
+            page.counter("chat_redis_messages_total", "Published messages received.", one(redis.messages));
+            page.gauge("chat_redis_channels", "Channels listened to.", one(redis.channels));
+            page.gauge("chat_redis_pending", "Events that wait to be logged.", one(redis.pending));
+        }
+        let unreadable = one(self.unreadable.value() + gauges.redis.map_or(0, |redis| redis.left_out));
+        page.counter("chat_redis_unreadable_total", "Messages from Redis that were dropped.", unreadable);
+        let pickles = one(self.pickles.value());
+        page.counter("chat_redis_pickles_total", "Messages of old Python emitters that were refused.", pickles);
+        let unpublished = one(self.unpublished.value());
+        page.counter("chat_redis_unpublished_total", "Messages for other instances that were lost.", unpublished);
+        let repairs = one(self.repairs.value());
+        page.counter("chat_log_repairs_total", "Times that events were fetched which did not come.", repairs);
+        let resyncs = one(self.resyncs.value());
+        page.counter("chat_resyncs_total", "Meetings whose members were told to load them anew.", resyncs);
+
         page.gauge("chat_rooms", "Rooms with at least one member.", one(gauges.rooms));
         page.gauge("chat_outbox_bytes", "Bytes waiting for clients.", one(gauges.outbox_bytes));
         let uptime = one(Seconds(gauges.uptime));
@@ -221,6 +284,33 @@ pub struct Gauges {
     pub outbox_bytes: u64,
     /// Time since the server started, on the monotonic clock.
     pub uptime: Duration,
+    /// The connections to Redis, if there is one.
+    pub redis: Option<RedisGauges>,
+}
+
+/// How it stands with Redis.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RedisGauges {
+    /// It can be used.
+    pub is_up: bool,
+    /// Commands written, and in how many batches.
+    pub calls: u64,
+    /// See `calls`.
+    pub batches: u64,
+    /// Commands that were not done in time, or not taken because too many waited.
+    pub failed: u64,
+    /// Connections after the first ones.
+    pub reconnects: u64,
+    /// Connections that were given up because the server was silent.
+    pub timeouts: u64,
+    /// Published messages that came.
+    pub messages: u64,
+    /// Of these, left out unread: too long, or on a channel whose name is no text.
+    pub left_out: u64,
+    /// Meetings and other channels that are listened to.
+    pub channels: u64,
+    /// Events that wait to be logged.
+    pub pending: u64,
 }
 
 /// The `Content-Type` of what [`Metrics::render`] returns.
@@ -587,11 +677,13 @@ mod tests {
 
     #[test]
     fn gauges_of_others_are_shown() {
-        let gauges = Gauges { rooms: 1, outbox_bytes: 3, uptime: Duration::from_millis(4_005) };
+        let redis = Some(RedisGauges { is_up: true, left_out: 2, ..RedisGauges::default() });
+        let gauges = Gauges { rooms: 1, outbox_bytes: 3, uptime: Duration::from_millis(4_005), redis };
         let samples = parse(&metrics().render(&gauges));
         assert_eq!(samples["chat_rooms"], 1.0);
         assert_eq!(samples["chat_outbox_bytes"], 3.0);
         assert_eq!(samples["chat_uptime_seconds"], 4.005);
+        assert_eq!((samples["chat_redis_up"], samples["chat_redis_unreadable_total"]), (1.0, 2.0));
     }
 
     #[test]

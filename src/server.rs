@@ -5,7 +5,10 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     panic::{self, AssertUnwindSafe},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -16,12 +19,14 @@ use crate::{
     api::{self, Pages},
     auth::{self, Access, Authenticator, token::KeySource},
     chat::{self, Chat},
+    cluster::{self, Cluster, UID_LEN},
     config::{Auth, Config, Environment},
     engine, fetch,
     http::HeadLimits,
     limits::{Rate, StrikeLimits},
     metrics::Metrics,
     net::{self, Settings, Shared, SocketIo, WebSocketMode},
+    redis::{self, Redis},
     socket::{self, Namespaces},
     store::{self, Store},
     types::{CloseReason, DrainNotice},
@@ -68,6 +73,10 @@ const JOBS_PAUSE: Duration = Duration::from_secs(10);
 const ANSWER_MAX_BYTES: usize = 256 * 1024;
 /// In which so many refusals are too many.
 const STRIKES_WINDOW_MS: u64 = 60_000;
+/// In front of everything that is kept in Redis.
+const KEY_PREFIX: &str = "chat:";
+/// A clock that is off by less is right.
+const CLOCK_TOLERANCE_MS: u64 = 500;
 /// How long clients may take, after the last was closed, to read what was queued and hang up. One that polls has come
 /// back by then, if it is alive.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -83,13 +92,20 @@ impl Server {
         count_panics(&metrics);
         let offloader = Arc::clone(executor);
         let offload = move |turns: Box<dyn FnOnce() + Send>| offloader.spawn(async move { turns() }).detach();
-        let chat = Chat::new(parts(&config, &metrics, executor, Box::new(offload))?);
+        let instance = chat::random_name();
+        let shared_redis = shared_redis(&config, &metrics, executor, &instance)?;
+        let socket_id_prefix = shared_redis.as_ref().map(|shared| shared.cluster.uid().to_owned()).unwrap_or_default();
+        let chat = Chat::new(parts(&config, &metrics, executor, Box::new(offload), instance, shared_redis.as_ref())?);
+        if let Some(shared) = &shared_redis {
+            shared.start(&chat, executor);
+        }
         let namespaces = Namespaces::builder()
             .limits(socket::Limits {
                 connect_timeout: config.connect_timeout,
                 max_attachment_bytes: config.max_payload * 10,
                 ..socket::Limits::default()
             })
+            .socket_id_prefix(&socket_id_prefix)
             .namespace("/", |namespace| chat.register(namespace))
             .build();
         let draining_chat = Arc::clone(&chat);
@@ -152,11 +168,13 @@ impl Server {
         let serving = executor.spawn(net::serve(listener, Arc::clone(&shared)));
         let serving_metrics = metrics.map(|(listener, shared)| executor.spawn(net::serve(listener, shared)));
         let jobs = executor.spawn(run_jobs(Arc::clone(&chat)));
+        let chat_too = Arc::clone(&chat);
         // So that the first client need not wait for the key set.
-        let warming_up = Arc::clone(&chat);
+        let warming_up = Arc::clone(&chat_too);
         executor.spawn(async move { warming_up.warm_up().await }).detach();
         stop.await;
         drain(&shared, &config).await;
+        chat.say_bye().await;
         drop((serving, serving_metrics, jobs));
     }
 }
@@ -197,11 +215,10 @@ fn parts(
     metrics: &Arc<Metrics>,
     executor: &Arc<Executor<'static>>,
     offload: chat::Offload,
+    instance: Box<str>,
+    shared: Option<&SharedRedis>,
 ) -> Result<chat::Parts, StartError> {
-    let invalid =
-        |setting: &str, error: &dyn std::fmt::Display| StartError::Setting(format!("{setting}=(hidden): {error}"));
-    let fetch = fetch::Client::new(config.tls_ca.as_deref()).map_err(|error| invalid("TLS_CA", &error))?;
-    let fetch: Arc<dyn auth::Fetch> = Arc::new(fetch);
+    let fetch: Arc<dyn auth::Fetch> = Arc::new(http_client(config)?);
     let authenticator = match &config.auth {
         Auth::None => None,
         Auth::Jwt(jwt) => {
@@ -215,11 +232,24 @@ fn parts(
             Some(Arc::new(authenticator.map_err(|error| invalid(setting, &error))?))
         }
     };
-    let store: Arc<dyn Store> = Arc::new(store::Memory::new(store::MemoryLimits {
-        history_size: config.history_size,
-        history_ttl_ms: millis(config.history_ttl),
-        max_bytes: config.memory_history_max,
-    }));
+    let store: Arc<dyn Store> = match shared {
+        Some(shared) => Arc::new(store::RedisStore::new(
+            shared.redis.clone(),
+            store::RedisSettings {
+                prefix: KEY_PREFIX.into(),
+                adapter_prefix: config.redis_prefix.clone(),
+                instance: shared.cluster.uid().into(),
+                history_size: config.history_size,
+                history_ttl_ms: millis(config.history_ttl),
+                wait: config.publish_wait,
+            },
+        )),
+        None => Arc::new(store::Memory::new(store::MemoryLimits {
+            history_size: config.history_size,
+            history_ttl_ms: millis(config.history_ttl),
+            max_bytes: config.memory_history_max,
+        })),
+    };
     let authz_url = config.authz_url.as_ref().map(|url| url.expose().to_owned());
     let participants = Arc::new(chat::StoredParticipants::new(Arc::clone(&store)));
     let access = Arc::new(Access::new(config.room_policy, authz_url, participants, fetch));
@@ -228,10 +258,18 @@ fn parts(
     let rate = |rate: Option<Rate>| rate.unwrap_or(Rate::OFF);
     Ok(chat::Parts {
         store,
+        cluster: shared.map(|shared| Arc::clone(&shared.cluster)),
+        instance,
         access,
         authenticator,
         metrics: Arc::clone(metrics),
-        clock: Box::new(unix_ms),
+        clock: match shared {
+            Some(shared) => {
+                let clock = Arc::clone(&shared.clock);
+                Box::new(move || clock.now())
+            }
+            None => Box::new(unix_ms),
+        },
         spawn: Box::new(move |step| {
             // A panic has been counted and logged by the hook.
             let step = AssertUnwindSafe(step).catch_unwind();
@@ -261,6 +299,101 @@ fn parts(
     })
 }
 
+fn invalid(setting: &str, error: &dyn std::fmt::Display) -> StartError {
+    StartError::Setting(format!("{setting}=(hidden): {error}"))
+}
+
+fn http_client(config: &Config) -> Result<fetch::Client, StartError> {
+    fetch::Client::new(config.tls_ca.as_deref()).map_err(|error| invalid("TLS_CA", &error))
+}
+
+/// What this process shares with other instances.
+struct SharedRedis {
+    redis: Redis,
+    cluster: Arc<Cluster>,
+    clock: Arc<ServerClock>,
+    events: smol::channel::Receiver<redis::Event>,
+}
+
+/// The Redis server's time of day, which all instances go by.
+#[derive(Default)]
+struct ServerClock {
+    offset_ms: AtomicI64,
+}
+
+impl ServerClock {
+    fn now(&self) -> u64 {
+        // ORDERING: Relaxed. A number of its own.
+        unix_ms().saturating_add_signed(self.offset_ms.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, offset_ms: i64) {
+        // A little is only what the question took on its way.
+        let offset_ms = if offset_ms.unsigned_abs() < CLOCK_TOLERANCE_MS { 0 } else { offset_ms };
+        let before = self.offset_ms.swap(offset_ms, Ordering::Relaxed);
+        if before != offset_ms && offset_ms != 0 {
+            log::warn!("the clock here is {} ms off the Redis server's, whose is used", -offset_ms);
+        }
+    }
+}
+
+/// Connects this process with others, if it is to be.
+fn shared_redis(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    executor: &Arc<Executor<'static>>,
+    instance: &str,
+) -> Result<Option<SharedRedis>, StartError> {
+    let Some(address) = &config.redis else { return Ok(None) };
+    let mut settings = redis::Settings::new(address.clone());
+    if address.is_tls() {
+        settings.tls = Some(http_client(config)?.connector().map_err(|error| invalid("REDIS_URL", &error))?);
+    }
+    settings.min_replicas = config.redis_min_replicas;
+    let (tell, events) = smol::channel::unbounded();
+    let spawner = Arc::clone(executor);
+    // There are as many as connections.
+    let redis = Redis::start(settings, move |event| _ = tell.try_send(event), |task| spawner.spawn(task).detach());
+    let uid = instance.get(..UID_LEN).unwrap_or(instance);
+    let spawner = Arc::clone(executor);
+    let cluster = Cluster::new(
+        redis.clone(),
+        uid,
+        cluster::Settings {
+            adapter_prefix: config.redis_prefix.clone(),
+            key_prefix: KEY_PREFIX.into(),
+            python_channels: config.python_channels.clone(),
+        },
+        Arc::clone(metrics),
+        Box::new(move |task| spawner.spawn(task).detach()),
+    );
+    Ok(Some(SharedRedis { redis, cluster, clock: Arc::default(), events }))
+}
+
+impl SharedRedis {
+    /// Begins to listen and to tell.
+    fn start(&self, chat: &Arc<Chat>, executor: &Arc<Executor<'static>>) {
+        let cluster = Arc::clone(&self.cluster);
+        let (channels, patterns) = cluster.channels();
+        let spawner = Arc::clone(executor);
+        let subscriber = self.redis.subscriber(patterns, cluster.ears(), |task| spawner.spawn(task).detach());
+        cluster.start(subscriber, chat::Peers::new(chat));
+        executor.spawn(Arc::clone(&cluster).listen_for_ever(channels)).detach();
+        executor.spawn(Arc::clone(&cluster).beat_for_ever()).detach();
+        executor.spawn(Arc::clone(&cluster).read_updates()).detach();
+        let (events, clock, spawner) = (self.events.clone(), Arc::clone(&self.clock), Arc::clone(executor));
+        let following = async move {
+            while let Ok(event) = events.recv().await {
+                if let redis::Event::Connected { connection, run_id, offset_ms, .. } = event {
+                    clock.set(offset_ms);
+                    spawner.spawn(Arc::clone(&cluster).admit(connection, run_id)).detach();
+                }
+            }
+        };
+        executor.spawn(following).detach();
+    }
+}
+
 /// Does what the chat has put off, for ever.
 async fn run_jobs(chat: Arc<Chat>) {
     let (tell, told) = smol::channel::bounded::<()>(1);
@@ -268,7 +401,7 @@ async fn run_jobs(chat: Arc<Chat>) {
     chat.on_earlier_deadline(move || _ = tell.try_send(()));
     loop {
         chat.handle_timeout();
-        let pause = chat.next_deadline().map_or(JOBS_PAUSE, |at| Duration::from_millis(at.saturating_sub(unix_ms())));
+        let pause = chat.time_to_next_deadline().unwrap_or(JOBS_PAUSE);
         // The time of day may be put forward meanwhile.
         let sleep = async { _ = Timer::after(pause.min(JOBS_PAUSE)).await };
         sleep.or(async { _ = told.recv().await }).await;

@@ -13,7 +13,7 @@ pub use rest::Keys;
 
 use self::rest::Resource;
 use crate::{
-    chat::Chat,
+    chat::{Chat, RedisState},
     http::{Body, Head, HttpError, Response},
     metrics::{self, Gauges, Metrics, Refusal},
     net::{self, Request, Shared},
@@ -113,6 +113,7 @@ struct Readiness {
 #[derive(Serialize)]
 struct Checks {
     accepting: bool,
+    redis: String,
 }
 
 impl Pages {
@@ -170,8 +171,8 @@ impl Pages {
             users: self.chat.user_count(),
             outbox_bytes: shared.outbox_bytes(),
             outbox_bytes_max: shared.outbox_bytes_max(),
-            redis: "disabled",
-            pending_publishes: 0,
+            redis: self.chat.redis_state().as_str(),
+            pending_publishes: usage.pending,
             store: StoreStats {
                 bytes: usage.bytes,
                 meetings: usage.meetings,
@@ -190,20 +191,30 @@ impl Pages {
                     service: env!("CARGO_PKG_NAME"),
                     version: env!("CARGO_PKG_VERSION"),
                     uptime_s: self.started_at.elapsed().as_secs(),
-                    redis: "disabled",
+                    redis: self.chat.redis_state().as_str(),
                     connections: shared.session_count(),
                 },
             ),
             Page::Ready if shared.is_draining() => {
-                Response::json(503, Readiness { status: "draining", checks: Checks { accepting: false } })
-                    .with_header("Retry-After", "1")
+                let checks = Checks { accepting: false, redis: self.chat.redis_state().to_string() };
+                Response::json(503, Readiness { status: "draining", checks }).with_header("Retry-After", "1")
             }
-            Page::Ready => Response::json(200, Readiness { status: "ready", checks: Checks { accepting: true } }),
+            Page::Ready => {
+                let redis = self.chat.redis_state();
+                let checks = Checks { accepting: true, redis: redis.to_string() };
+                match redis {
+                    RedisState::Down(_) => {
+                        Response::json(503, Readiness { status: "degraded", checks }).with_header("Retry-After", "1")
+                    }
+                    _ => Response::json(200, Readiness { status: "ready", checks }),
+                }
+            }
             Page::Metrics => {
                 let gauges = Gauges {
                     rooms: self.chat.meeting_count() as u64,
                     outbox_bytes: shared.outbox_bytes() as u64,
                     uptime: self.started_at.elapsed(),
+                    redis: self.chat.redis_gauges(),
                 };
                 Response::text(200, metrics::CONTENT_TYPE, self.metrics.render(&gauges).into_bytes())
             }

@@ -227,8 +227,10 @@ async fn serve_service(
     Ok(match resource {
         Resource::Publish => Response::json(202, Arc::clone(chat).publish(Publish::read(body)?).await?),
         Resource::Updates => Response::json(202, Arc::clone(chat).update(text).await?),
-        Resource::Disconnect => Response::json(200, Count::of(chat.disconnect(&Disconnect::read(body)?.subject))),
-        Resource::Revoke => Response::json(200, Count::of(chat.revoke(Revoke::read(body)?))),
+        Resource::Disconnect => {
+            Response::json(200, Count::of(chat.disconnect(&Disconnect::read(body)?.subject).await?))
+        }
+        Resource::Revoke => Response::json(200, Count::of(chat.revoke(Revoke::read(body)?).await?)),
         Resource::Close { meeting } => {
             Response::json(200, Arc::clone(chat).close_meeting(&Meeting::from_path(&meeting)?).await?)
         }

@@ -33,8 +33,8 @@ pub enum RoomPolicy {
 
 /// Tells who takes part in a meeting. The store does it.
 pub trait Participants: Send + Sync + 'static {
-    /// The right that a participant has; `None` if this source does not know them.
-    fn right(&self, meeting: &str, user: &str, now: u64) -> Pin<Box<dyn Future<Output = Option<Right>> + Send + '_>>;
+    /// The right that a participant has; `None` if this source does not know them. An error denies access.
+    fn right(&self, meeting: &str, user: &str, now: u64) -> Pin<Box<dyn Future<Output = Noted> + Send + '_>>;
 
     /// Whether nobody is noted for any meeting, so that there is nothing to ask. Called for every message: cheap, without
     /// a lock.
@@ -42,6 +42,9 @@ pub trait Participants: Send + Sync + 'static {
         false
     }
 }
+
+/// What is noted of somebody.
+pub type Noted = Result<Option<Right>, AccessError>;
 
 /// Decides rights.
 pub struct Access {
@@ -214,8 +217,11 @@ impl Access {
 
     /// Asks the sources in their order. With a failure: how many ms after `now` it is known, at least.
     async fn ask(&self, pair: &Pair, now: u64) -> (Answer, u64) {
-        if let Some(right) = self.participants.right(&pair.meeting, &pair.user, now).await {
-            return (Answer::Granted(right), 0);
+        match self.participants.right(&pair.meeting, &pair.user, now).await {
+            Ok(Some(right)) => return (Answer::Granted(right), 0),
+            Ok(None) => {}
+            // Whoever was removed there must not come in because that cannot be read.
+            Err(_) => return (Answer::Failed, 0),
         }
         let Some(url) = &self.authz_url else { return (Answer::Silent, 0) };
         let question = Question { user_id: &pair.user, meeting_id: &pair.meeting, action: "join" };
@@ -488,13 +494,13 @@ mod tests {
     }
 
     #[derive(Default)]
-    struct Noted {
+    struct Notes {
         rights: Mutex<HashMap<(String, String), Right>>,
         asked: AtomicU64,
         is_empty: bool,
     }
 
-    impl Noted {
+    impl Notes {
         fn with(meeting: &str, user: &str, right: Right) -> Arc<Self> {
             let noted = Self::default();
             noted.rights.lock().unwrap().insert((meeting.into(), user.into()), right);
@@ -506,11 +512,11 @@ mod tests {
         }
     }
 
-    impl Participants for Noted {
-        fn right(&self, meeting: &str, user: &str, _: u64) -> Pin<Box<dyn Future<Output = Option<Right>> + Send + '_>> {
+    impl Participants for Notes {
+        fn right(&self, meeting: &str, user: &str, _: u64) -> Pin<Box<dyn Future<Output = Noted> + Send + '_>> {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let right = self.rights.lock().unwrap().get(&(meeting.into(), user.into())).copied();
-            Box::pin(async move { right })
+            Box::pin(async move { Ok(right) })
         }
 
         fn is_empty(&self) -> bool {
@@ -518,7 +524,7 @@ mod tests {
         }
     }
 
-    fn access(policy: RoomPolicy, noted: &Arc<Noted>, script: &Arc<Script>, asks: bool) -> Access {
+    fn access(policy: RoomPolicy, noted: &Arc<Notes>, script: &Arc<Script>, asks: bool) -> Access {
         let url = asks.then(|| "http://auth/allow".to_owned());
         Access::new(policy, url, Arc::clone(noted) as Arc<_>, Arc::clone(script) as Arc<_>)
     }
@@ -574,7 +580,7 @@ mod tests {
         ];
         for (name, identity, noted, said, policy, expected, at_once) in cases {
             let script = Script::new();
-            let noted = noted.map_or_else(Arc::default, |right| Noted::with("m", "u", right));
+            let noted = noted.map_or_else(Arc::default, |right| Notes::with("m", "u", right));
             let access = access(policy, &noted, &script, said.is_some());
             if let Some((status, body)) = said {
                 script.say(status, body);
@@ -680,7 +686,7 @@ mod tests {
 
     #[test]
     fn participants_are_kept_too() {
-        let (noted, script) = (Noted::with("m", "u", Right::Read), Script::new());
+        let (noted, script) = (Notes::with("m", "u", Right::Read), Script::new());
         let access = access(RoomPolicy::Members, &noted, &script, false);
         for _ in 0..2 {
             assert_eq!(right(&access, &user("u"), "m", NOW), Ok(Some(Right::Read)));
@@ -708,7 +714,7 @@ mod tests {
 
     #[test]
     fn without_sources_nobody_is_asked() {
-        let noted = Arc::new(Noted { is_empty: true, ..Noted::default() });
+        let noted = Arc::new(Notes { is_empty: true, ..Notes::default() });
         for (policy, expected) in [(RoomPolicy::Members, None), (RoomPolicy::Authenticated, Some(Right::Write))] {
             let access = access(policy, &noted, &Script::new(), false);
             assert_eq!(access.right_now(&user("u"), "m", NOW), Some(Ok(expected)));

@@ -15,6 +15,7 @@ use crate::{
         error::Code,
         event::{self, AuthExpired, AuthExpiring, Ready, ReadyLimits, RoomLeft},
         job::Job,
+        peers::{self, Note},
         service::{Caller, Door, client},
         service_command::{Revoke, Subject},
         user::{Client, User},
@@ -77,7 +78,7 @@ impl Chat {
             TokenError::Expired => Error::new(Code::TokenExpired, "the token has expired"),
             TokenError::UnknownKey => Error::new(Code::TokenInvalid, "token: expected a key that is known"),
         })?;
-        if self.revoked.covers(&identity, now) {
+        if self.revoked.covers(&identity, now) || self.is_revoked_elsewhere(&identity).await {
             return Err(Error::new(Code::TokenInvalid, "the token has been revoked"));
         }
         Ok(identity)
@@ -183,6 +184,7 @@ impl Chat {
         self.replace_expiry(client, None);
         client.user.remove_socket(socket);
         self.leave_all(client);
+        self.leave_plain_rooms(socket);
         if self.authenticator.is_none() {
             // Nobody will ever be this user again.
             let (chat, user) = (Arc::clone(self), Arc::clone(&client.user));
@@ -214,8 +216,31 @@ impl Chat {
         Ok(Refreshed { exp })
     }
 
-    /// Closes what a revocation covers, and keeps its bearer out. Returns how many sockets that were.
-    pub fn revoke(self: &Arc<Self>, revocation: Revoke) -> usize {
+    /// Closes what a revocation covers, at every instance, and keeps its bearer out. Returns how many sockets that were
+    /// here.
+    ///
+    /// # Errors
+    /// `unavailable`: done here, and not certain elsewhere.
+    pub async fn revoke(self: &Arc<Self>, revocation: Revoke) -> Result<usize, Error> {
+        let closed = self.revoke_here(revocation.clone());
+        self.keep_revocation(&revocation).await?;
+        let note = Note::Revoke { subject: peers::name_of(&revocation.subject), before: revocation.before };
+        self.tell_surely(&note).await?;
+        Ok(closed)
+    }
+
+    /// Keeps a revocation for instances that begin later.
+    ///
+    /// # Errors
+    /// `unavailable`
+    pub(super) async fn keep_revocation(&self, revocation: &Revoke) -> Result<(), Error> {
+        let Some(cluster) = &self.cluster else { return Ok(()) };
+        let before = Revocations::before(revocation, self.now());
+        let kept = cluster.keep_revocation(&peers::name_of(&revocation.subject), before, REVOCATION_MS).await;
+        kept.map_err(|_| Error::unavailable("the revocation cannot be kept", 1000))
+    }
+
+    pub(super) fn revoke_here(self: &Arc<Self>, revocation: Revoke) -> usize {
         let now = self.now();
         self.revoked.add(&revocation, now);
         let covered = self.sockets_of(&revocation.subject, |_, identity| self.revoked.covers(identity, now));
@@ -225,8 +250,18 @@ impl Chat {
         covered.len()
     }
 
-    /// Closes the transports of some sockets, whose clients may come back. Returns how many those were.
-    pub fn disconnect(self: &Arc<Self>, subject: &Subject) -> usize {
+    /// Closes the transports of some sockets, at every instance; their clients may come back. Returns how many those were
+    /// here.
+    ///
+    /// # Errors
+    /// `unavailable`: done here, and not certain elsewhere.
+    pub async fn disconnect(self: &Arc<Self>, subject: &Subject) -> Result<usize, Error> {
+        let closed = self.disconnect_here(subject);
+        self.tell_surely(&Note::Disconnect { subject: peers::name_of(subject) }).await?;
+        Ok(closed)
+    }
+
+    pub(super) fn disconnect_here(self: &Arc<Self>, subject: &Subject) -> usize {
         let sockets = match subject {
             // Here, and only here, a socket's own id is meant.
             Subject::Sid(id) => self.sockets().into_iter().filter(|socket| socket.id().as_str() == &**id).collect(),
@@ -295,7 +330,7 @@ impl Chat {
     }
 
     /// Closes a connection, and takes it out of its meetings at once: a client that does not read may stay for a while.
-    fn dismiss(self: &Arc<Self>, socket: &Socket, reason: CloseReason) {
+    pub(super) fn dismiss(self: &Arc<Self>, socket: &Socket, reason: CloseReason) {
         socket.close_transport(reason);
         if let Some(client) = client(socket) {
             self.leave_all(client);
@@ -393,17 +428,21 @@ struct Revoked {
 }
 
 impl Revocations {
+    /// Up to when tokens are bad: a user's next token is good; one that is named is bad for ever.
+    fn before(revocation: &Revoke, now: u64) -> u64 {
+        revocation.before.unwrap_or(match revocation.subject {
+            Subject::User(_) => now,
+            _ => u64::MAX,
+        })
+    }
+
     fn add(&self, revocation: &Revoke, now: u64) {
         let mut revoked = self.lock();
         if revoked.len() >= REVOCATIONS_MAX && !revoked.contains_key(&revocation.subject) {
             let oldest = revoked.iter().min_by_key(|(_, revoked)| revoked.at).map(|(target, _)| target.clone());
             oldest.map(|target| revoked.remove(&target));
         }
-        // A user's next token is good; one that is named is bad for ever.
-        let before = revocation.before.unwrap_or(match revocation.subject {
-            Subject::User(_) => now,
-            _ => u64::MAX,
-        });
+        let before = Self::before(revocation, now);
         // A narrower one does not undo a wider one.
         let before = revoked.get(&revocation.subject).map_or(before, |known| known.before.max(before));
         revoked.insert(revocation.subject.clone(), Revoked { before, at: now });

@@ -1,15 +1,20 @@
 //! What the chat does later: each thing that was put off, when its time has come.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use crate::{
     chat::{
         Chat, event,
         meeting::{self, COUNT_PAUSE_MS, LEAVE_HOLD_MS, Later, Meeting, RECEIPT_PAUSE_MS},
+        peers::Note,
         service::client,
         user::User,
     },
-    rooms::Room,
+    rooms::{self, Room},
     socket::WeakSocket,
     types::{RoomId, SocketId},
 };
@@ -30,6 +35,16 @@ pub(super) enum Job {
     Expiring(WeakSocket),
     /// To close a socket whose token has ended.
     Expired(WeakSocket),
+    /// To fetch what a meeting's room is missing, if it still is.
+    Repair(RoomId),
+    /// To fetch what came before there was a room.
+    Catch(RoomId),
+    /// To look who is in a meeting at other instances.
+    Peers(RoomId),
+    /// To go on with something.
+    Wake(rooms::Sender<()>),
+    /// To drop whoever was at an instance that has ended.
+    DropPeer(Arc<str>),
     /// To forget a user without sockets.
     Forget(Arc<User>),
     /// To send the reminders that are due.
@@ -47,6 +62,11 @@ impl Chat {
     /// When [`handle_timeout`](Self::handle_timeout) has something to do, in ms since the epoch.
     pub fn next_deadline(&self) -> Option<u64> {
         self.schedule.next()
+    }
+
+    /// How long that is from now.
+    pub fn time_to_next_deadline(&self) -> Option<Duration> {
+        self.next_deadline().map(|at| Duration::from_millis(at.saturating_sub(self.now())))
     }
 
     /// Sets what is called when [`next_deadline`](Self::next_deadline) has become earlier. Once.
@@ -70,9 +90,15 @@ impl Chat {
         match job {
             Job::Leave(id, user) => {
                 let chat = Arc::clone(self);
-                self.in_room(&id.clone(), move |room| {
-                    let later = meeting::tell_leave(room, &id, &user, now);
-                    chat.put_off(later, &id, &user);
+                self.meetings.deliver(&id.clone(), move |room| match room {
+                    Ok(room) if room.state.is_here(&user) => {
+                        let moved = meeting::tell_leave(room, &id, &user, now);
+                        chat.moved(moved, &id, &user);
+                    }
+                    // The room went with its last member, and may have been made anew for others. They may also have been
+                    // back since, and left again.
+                    _ if chat.has_left_for_good(&id, &user, now) => chat.has_gone(&id, &user),
+                    _ => {}
                 });
             }
             Job::Count(id) => {
@@ -81,11 +107,27 @@ impl Chat {
             Job::Receipts(id) => {
                 let chat = Arc::clone(self);
                 self.in_room(&id.clone(), move |room| {
-                    meeting::tell_receipts(room, &id, |user| Some(chat.users.find(user)?.number), now);
+                    let marks = meeting::take_receipts(&mut room.state);
+                    chat.tell(Some(&id), &Note::Receipts { marks: marks.clone() });
+                    meeting::tell_receipts(room, &id, marks, |user| Some(chat.users.find(user)?.number), now);
                 });
             }
             Job::Readers(id) => self.tell_readers(id),
             Job::Unread(user) => self.tell_unread(user),
+            Job::Repair(id) => self.run({
+                let chat = Arc::clone(self);
+                async move { chat.repair_if_needed(&id, false).await }
+            }),
+            Job::Catch(id) => self.run({
+                let chat = Arc::clone(self);
+                async move { chat.repair(&id).await }
+            }),
+            Job::Peers(id) => self.run({
+                let chat = Arc::clone(self);
+                async move { chat.load_peers_of(&id).await }
+            }),
+            Job::DropPeer(peer) => self.drop_peer(&peer),
+            Job::Wake(tell) => tell.send(()),
             Job::Expiring(socket) => {
                 if let Some(socket) = socket.upgrade() {
                     self.tell_expiring(&socket);
@@ -106,6 +148,30 @@ impl Chat {
             Job::Remind => self.remind(),
             Job::Sweep => self.sweep(now),
         }
+    }
+
+    /// Whether somebody's last leave is so long ago that others are to be told.
+    fn has_left_for_good(&self, id: &RoomId, user: &Arc<str>, now: u64) -> bool {
+        let key = (id.clone(), Arc::clone(user));
+        let mut left = self.left();
+        match left.get(&key) {
+            Some(left_at) if now < left_at + LEAVE_HOLD_MS => false,
+            _ => {
+                left.remove(&key);
+                true
+            }
+        }
+    }
+
+    fn left(&self) -> MutexGuard<'_, HashMap<(RoomId, Arc<str>), u64>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for so long.
+    pub(super) async fn sleep(&self, ms: u64) {
+        let (tell, told) = rooms::answer();
+        self.schedule.add(self.now() + ms, Job::Wake(tell));
+        told.await;
     }
 
     /// Runs a turn in a room, if there is one.
@@ -132,8 +198,11 @@ impl Chat {
 
     /// A socket of a user is no member any more.
     pub(super) fn has_left(&self, room: &mut Room<Meeting>, id: &RoomId, user: &User) {
-        let later = meeting::leave(room, id, &user.id, user.number, self.now());
-        self.put_off(later, id, &user.id);
+        let moved = meeting::leave(room, id, &user.id, user.number, self.now());
+        if self.cluster.is_some() && moved.later == Later::Leave {
+            self.left().insert((id.clone(), Arc::clone(&user.id)), self.now());
+        }
+        self.moved(moved, id, &user.id);
     }
 
     pub(super) fn put_off_receipts(&self, id: &RoomId) {
@@ -172,6 +241,7 @@ impl Chat {
         self.run(async move {
             chat.in_room(&id, |room| room.state.unread_told());
             let Ok(readers) = chat.store.readers(&id, chat.now()).await else { return };
+            chat.tell_unread_elsewhere(&readers);
             for user in readers.iter().filter_map(|user| chat.users.find(user)) {
                 // Whoever is in the meeting with all sockets sees its messages.
                 let is_elsewhere = |socket| client(socket).is_some_and(|client| !client.member.is_in(id.as_str()));
@@ -186,8 +256,12 @@ impl Chat {
         self.schedule.add(now + SWEEP_MS, Job::Sweep);
         self.revoked.sweep(now);
         self.access.sweep(now);
+        if let Some(cluster) = &self.cluster {
+            cluster.sweep(|id| self.meetings.has(id) || self.has_plain_room(id.as_str()), now);
+        }
         let rate = self.settings.rates.room;
         self.room_buckets.pin().retain(|_, bucket| !bucket.is_full(rate, now));
+        self.left().retain(|_, left_at| now <= *left_at + 2 * LEAVE_HOLD_MS);
         let chat = Arc::clone(self);
         self.run(async move {
             let _ = chat.store.sweep(now).await;

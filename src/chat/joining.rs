@@ -6,20 +6,21 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
+    adapter::rooms::{room_of_meeting, room_of_user},
     auth::{Right, access::AccessError},
     chat::{
         Chat, Error,
         command::{JoinRoom, LeaveRoom, Presence, Typing},
         error::Code,
-        event::{self, Success, UserPresence},
+        event::{self, Success, UserPresence, to_json},
         identity::doors_into,
-        meeting::{self, Meeting},
+        meeting::{self, Fit, Here, Meeting},
         messages::shorten,
         service::{Caller, Class, Nothing, Reply, busy, room_error},
     },
     rooms::{self, Joined, Stay},
     socket::{Event, Socket},
-    store::{Missed, Open, Opened, Position, StoreError},
+    store::{Missed, Open, Opened, Position, Standing, StoreError},
     types::RoomId,
 };
 
@@ -35,8 +36,10 @@ struct Join {
 
 /// Users that a join's ack names at most.
 const PRESENCE_MAX: usize = 200;
-/// How often a join is tried whose right changes while it waits for its turn.
+/// How often a join is tried while what was asked for it changes.
 const JOIN_ATTEMPTS: usize = 4;
+/// How often a room is brought up to where the log was, for one join.
+const ENTER_ATTEMPTS: usize = 4;
 
 /// The ack of `join_room`.
 #[derive(Serialize)]
@@ -80,12 +83,23 @@ pub struct PresenceAnswer {
     truncated: bool,
 }
 
-/// Why a join came to nothing.
+/// What was asked before somebody joins.
+struct Seen {
+    /// Where the room stood before the log was asked, if there was one.
+    room: Option<Position>,
+    opened: Opened,
+    /// Who is in the meeting at other instances.
+    theirs: Vec<(Arc<str>, Here)>,
+}
+
+/// Why a join came to nothing, this time.
 enum Refusal {
-    /// The right to it may have changed: ask again.
+    /// What was asked before is not true any more: ask again.
     AskAgain,
-    /// Nobody waits for an answer.
-    Gone,
+    /// Events have to be delivered first that the log has shown already.
+    RoomIsBehind(Box<Seen>),
+    /// The log has begun anew, and members do not know yet.
+    RoomIsOutdated(Standing),
     Error(Error),
 }
 
@@ -110,43 +124,114 @@ impl Chat {
 
     async fn join(self: Arc<Self>, caller: Caller, join: Arc<Join>, mut reply: Reply) {
         for _ in 0..JOIN_ATTEMPTS {
-            if let Err(error) = self.require(&caller, &join.meeting, Right::Read).await {
-                return self.refuse(reply, &error);
-            }
-            let Some(door) = &caller.door else { return };
-            let (tell, told) = rooms::answer();
-            let (chat, caller, join) = (Arc::clone(&self), caller.clone(), Arc::clone(&join));
-            let meeting = join.meeting.clone();
-            // The answer is queued in the same turn: what comes live comes after it.
-            let enter = move |joined: Result<Joined<'_, Meeting>, _>| {
-                let refusal = match joined {
-                    Ok(joined) => match chat.enter(joined, &caller, &join) {
-                        Ok(ack) => {
-                            reply.succeed_raw(&ack);
-                            return Stay::In;
-                        }
-                        Err(refusal) => refusal,
-                    },
-                    Err(error) => room_error(error, &chat.settings).map_or(Refusal::Gone, Refusal::Error),
+            let mut seen = match self.open(&caller, &join).await {
+                Ok(seen) => seen,
+                Err(error) => return self.refuse(reply, &error),
+            };
+            // The log has been asked, and the room stands elsewhere: it may take a while until it is where the log was.
+            for _ in 0..ENTER_ATTEMPTS {
+                let refusal;
+                (reply, refusal) = match self.enter(&caller, &join, seen, reply).await {
+                    Some(refused) => refused,
+                    None => return,
                 };
                 match refusal {
-                    Refusal::AskAgain => tell.send(reply),
-                    Refusal::Error(error) => chat.refuse(reply, &error),
-                    Refusal::Gone => {}
+                    Refusal::Error(error) => return self.refuse(reply, &error),
+                    Refusal::AskAgain => break,
+                    Refusal::RoomIsBehind(same) => {
+                        seen = *same;
+                        self.repair(&join.meeting).await;
+                    }
+                    Refusal::RoomIsOutdated(standing) => {
+                        self.reload(&join.meeting, standing);
+                        break;
+                    }
                 }
-                Stay::Out
-            };
-            self.meetings.join(&meeting, &door.client.member, Meeting::default, enter);
-            match told.await {
-                Some(unanswered) => reply = unanswered,
-                None => return,
+                // One that has not joined yet keeps no room alive.
+                if caller.door.as_ref().is_none_or(|door| door.is_closed()) {
+                    return;
+                }
             }
         }
         self.refuse(reply, &busy());
     }
 
-    /// In the room's turn: what the log has up to where the room stands, and whoever joins is one more of those here.
-    fn enter(&self, joined: Joined<'_, Meeting>, caller: &Caller, join: &Join) -> Result<Box<RawValue>, Refusal> {
+    /// Asks the log for what somebody who joins gets. Also tells where the room stood before.
+    ///
+    /// # Errors
+    /// They may not read it, or it cannot be asked.
+    async fn open(self: &Arc<Self>, caller: &Caller, join: &Join) -> Result<Seen, Error> {
+        self.require(caller, &join.meeting, Right::Read).await?;
+        if let Some(cluster) = &self.cluster {
+            // Before the log is asked: what is logged after that comes by the channel.
+            let is_listening = cluster.listen(&join.meeting, self.now()).await;
+            is_listening.map_err(|_| Error::unavailable("the other instances cannot be heard", 1000))?;
+        }
+        let now = self.now();
+        let known = self.meetings.ask(&join.meeting, move |room| {
+            room.state.expect_joiner(now);
+            room.state.position().cloned()
+        });
+        let known = known.await.flatten();
+        let open = Open {
+            meeting: join.meeting.clone(),
+            reader: Some(Arc::clone(&caller.user.id)),
+            since: join.since.clone(),
+            limit: join.limit,
+            known: known.clone().or_else(|| self.known(&join.meeting)),
+        };
+        // Where nobody is yet, nobody has told who is elsewhere.
+        let theirs =
+            async { if known.is_none() { self.peers_in(&join.meeting).await.unwrap_or_default() } else { Vec::new() } };
+        let (opened, theirs) = smol::future::zip(self.store.open(open, self.now()), theirs).await;
+        let mut opened = opened.map_err(store_error)?;
+        self.shorten(&mut opened);
+        Ok(Seen { room: known, opened, theirs })
+    }
+
+    /// Puts a socket into a meeting, in one turn with the answer: what comes live comes after it. `None` if it is done, or
+    /// nobody waits for an answer.
+    async fn enter(
+        self: &Arc<Self>,
+        caller: &Caller,
+        join: &Arc<Join>,
+        seen: Seen,
+        reply: Reply,
+    ) -> Option<(Reply, Refusal)> {
+        let member = Arc::clone(&caller.door.as_ref()?.client.member);
+        let (tell, told) = rooms::answer();
+        let (chat, caller, join) = (Arc::clone(self), caller.clone(), Arc::clone(join));
+        let meeting = join.meeting.clone();
+        let enter = move |joined: Result<Joined<'_, Meeting>, _>| {
+            let refusal = match joined {
+                Ok(joined) => match chat.admit_member(joined, &caller, &join, seen) {
+                    Ok(ack) => {
+                        reply.succeed_raw(&ack);
+                        return Stay::In;
+                    }
+                    Err(refusal) => refusal,
+                },
+                Err(error) => match room_error(error, &chat.settings) {
+                    Some(error) => Refusal::Error(error),
+                    None => return Stay::Out,
+                },
+            };
+            tell.send((reply, refusal));
+            Stay::Out
+        };
+        self.meetings.join(&meeting, &member, Meeting::default, enter);
+        told.await
+    }
+
+    /// In the room's turn: whoever joins is one more of those here, and gets what the log has up to where the room stands.
+    fn admit_member(
+        self: &Arc<Self>,
+        joined: Joined<'_, Meeting>,
+        caller: &Caller,
+        join: &Join,
+        seen: Seen,
+    ) -> Result<Box<RawValue>, Refusal> {
+        let Seen { room: known, mut opened, theirs } = seen;
         let (identity, now, room) = (&caller.identity, self.now(), joined.room);
         // It may have been taken away since it was asked for.
         if !matches!(self.access.right_now(identity, join.meeting.as_str(), now), Some(Ok(Some(_)))) {
@@ -160,23 +245,27 @@ impl Chat {
             let error = Error::new(Code::RoomFull, format!("expected at most {} users", self.settings.users_per_room));
             return Err(Refusal::Error(error));
         }
-        let open = Open {
-            meeting: join.meeting.clone(),
-            reader: Some(Arc::clone(&caller.user.id)),
-            since: join.since.clone(),
-            limit: join.limit,
-            known: room.state.position().cloned(),
-        };
-        let Ok(opened) = self.store.open(open, now).now() else {
-            // No backend does that yet. One that answers later needs a member who waits, between two turns.
-            return Err(Refusal::Error(Error::unavailable("the log does not answer at once", 1000)));
-        };
-        let mut opened = opened.map_err(|error| Refusal::Error(store_error(error)))?;
+        let is_new_room = room.state.position().is_none();
+        match meeting::fit(room, &mut opened, join.limit) {
+            Fit::Yes => {}
+            Fit::RoomIsBehind => return Err(Refusal::RoomIsBehind(Box::new(Seen { room: known, opened, theirs }))),
+            Fit::TooLate => return Err(Refusal::AskAgain),
+            Fit::OtherEpoch if room.state.epoch() == known.as_ref().map(|known| &known.epoch) => {
+                // The room has not moved to another life since before the log was asked: the log has.
+                let top = Position { epoch: opened.epoch, seq: opened.seq };
+                return Err(Refusal::RoomIsOutdated(Standing { top, first_seq: opened.first_seq }));
+            }
+            Fit::OtherEpoch => return Err(Refusal::AskAgain),
+        }
         self.shorten(&mut opened);
-        meeting::place(room, &join.meeting, &opened);
         if joined.is_new {
-            let later = meeting::enter(room, &join.meeting, identity, caller.user.number, now);
-            self.put_off(later, &join.meeting, &caller.user.id);
+            let entered = meeting::enter(room, &join.meeting, identity, caller.user.number, now);
+            self.moved(entered, &join.meeting, &caller.user.id);
+        }
+        if is_new_room {
+            self.opened_room(&join.meeting, &opened);
+            // Nobody but the new member is here to be told.
+            meeting::set_peers(room, &join.meeting, &theirs, true, now);
         }
         let users = if join.wants_presence { room.state.users(PRESENCE_MAX) } else { Vec::new() };
         Ok(ack(room.state.user_count(), users, opened, join))
@@ -231,16 +320,31 @@ impl Chat {
                 Ok(()) => chat.require(&caller, &id, Right::Write).await,
                 Err(error) => Err(error),
             };
+            // Rights that cannot be checked for the moment are what they were when the meeting was joined.
+            let allowed = allowed.map(|_| ()).or_else(|error| match error.code {
+                Code::Unavailable => Ok(()),
+                _ => Err(error),
+            });
             if let Err(error) = allowed {
                 return chat.refuse(reply, &error);
             }
             let (now, active) = (chat.now(), typing.active);
+            chat.tell_typing_elsewhere(&id, &caller.user.id, &caller.identity.name, active);
             chat.in_room(&id.clone(), move |room| {
                 let typist = (&*caller.user.id, &*caller.identity.name);
                 meeting::tell_typing(room, &id, typist, caller.user.number, active, now);
             });
             reply.succeed(Nothing {});
         });
+    }
+
+    /// Tells other instances what [`meeting::tell_typing`] tells here.
+    pub(super) fn tell_typing_elsewhere(&self, id: &RoomId, user: &str, name: &str, active: bool) {
+        let Some(cluster) = &self.cluster else { return };
+        let (meeting_id, expires_in_ms) = (id.as_str(), meeting::TYPING_MS);
+        let typing = to_json(&event::Typing { meeting_id, user_id: user, name, active, expires_in_ms });
+        let (room, typist) = (room_of_meeting(id.as_str()), room_of_user(user));
+        cluster.emit_elsewhere(&[&room], &[&typist], "typing", &typing, true);
     }
 
     /// Who is in a meeting.
@@ -252,7 +356,11 @@ impl Chat {
         let limit = presence.limit;
         let there =
             self.meetings.ask(&presence.meeting, move |room| (room.state.shown_count(), room.state.users(limit)));
-        let (count, users) = there.await.unwrap_or_default();
+        let (count, users) = match there.await {
+            Some(there) => there,
+            // Nobody is here; they may be elsewhere.
+            None => meeting::users_elsewhere(&self.peers_in(&presence.meeting).await.unwrap_or_default(), limit),
+        };
         Ok(PresenceAnswer { count, truncated: users.len() < count, users })
     }
 

@@ -13,14 +13,15 @@ use crate::{
     chat::{
         Chat, Code, Error,
         command::{DeleteMessage, EditMessage, History, MarkRead, MessageRef, React, SendMessage},
+        delivery::Origin,
         event::{self, ChatMessage, MessageDeleted, MessageEdited, MessageReaction},
         joining::store_error,
         meeting,
-        service::{Caller, NAMESPACE, busy},
+        peers::Note,
+        service::{Caller, busy},
     },
     limits::SharedBucket,
-    socket::event_frame,
-    store::{Append, Appended, Change, Content, From, Kind, LogEvent, Range},
+    store::{Append, Appended, Change, Content, From, Range, StoreError},
     types::{MessageId, RoomId},
 };
 
@@ -184,7 +185,7 @@ impl Chat {
         self.require(&caller, &message.meeting, Right::Write).await?;
         self.take_room(&message.meeting)?;
         let reply_to = match message.reply_to {
-            Some(MessageRef::Unknown) => return Err(store_error(crate::store::StoreError::NoReplyTarget)),
+            Some(MessageRef::Unknown) => return Err(store_error(StoreError::NoReplyTarget)),
             Some(MessageRef::Known(id)) => Some(id),
             None => None,
         };
@@ -273,9 +274,16 @@ impl Chat {
         let marked = self.store.mark_read(&mark.meeting, &user.id, mark.seq, self.now()).await.map_err(store_error)?;
         if marked.has_moved {
             self.unread_changed(user, caller.door.as_ref().map(|door| door.socket.id()));
+            self.tell_unread_elsewhere(std::slice::from_ref(&user.id));
             let (chat, id, user, is_visible) =
                 (Arc::clone(&self), mark.meeting.clone(), Arc::clone(&user.id), !caller.identity.is_service);
-            self.in_room(&mark.meeting, move |room| {
+            self.meetings.deliver(&mark.meeting, move |room| {
+                let Ok(room) = room else {
+                    if is_visible {
+                        chat.tell(Some(&id), &Note::Receipts { marks: vec![(user, marked.seq)] });
+                    }
+                    return;
+                };
                 if is_visible && meeting::note_receipt(&mut room.state, &user, marked.seq) {
                     chat.put_off_receipts(&id);
                 }
@@ -314,34 +322,21 @@ impl Chat {
         if self.meetings.is_busy(meeting) {
             return Err(busy());
         }
-        let append = Append { meeting: meeting.clone(), author: Arc::clone(&caller.user.id), change, known: None };
-        let appended = self.store.append(append, self.now()).await.map_err(store_error)?;
+        let append = Append {
+            meeting: meeting.clone(),
+            author: Arc::clone(&caller.user.id),
+            change,
+            known: self.known(meeting),
+        };
+        let appended = self.store.append(append, self.now()).await;
+        if let (Err(StoreError::Unavailable { .. }), Some(cluster)) = (&appended, &self.cluster) {
+            cluster.suspect();
+        }
+        let appended = appended.map_err(store_error)?;
         if let Some(event) = &appended.event {
-            self.deliver(meeting, event.clone(), Some(&caller.user.id));
+            self.deliver(meeting, event.clone(), Origin::Here(Some(&caller.user.id)));
         }
         Ok(appended)
-    }
-
-    /// Brings a logged event to everybody in the meeting.
-    pub(super) fn deliver(self: &Arc<Self>, id: &RoomId, event: LogEvent, author: Option<&Arc<str>>) {
-        let frame = event_frame(NAMESPACE, event.kind.as_str(), &event.json);
-        let (chat, room_id) = (Arc::clone(self), id.clone());
-        let author = author.filter(|_| event.kind == Kind::ChatMessage).cloned();
-        let is_message = event.kind == Kind::ChatMessage;
-        self.meetings.deliver(id, move |room| {
-            let Ok(room) = room else {
-                // Nobody is there; readers elsewhere are told nevertheless.
-                return if is_message {
-                    chat.put_off_readers(&room_id)
-                };
-            };
-            if let Some(author) = &author {
-                meeting::forget_typing(room, author);
-            }
-            if meeting::deliver(room, &room_id, event, frame) && is_message && room.state.note_unread() {
-                chat.put_off_readers(&room_id);
-            }
-        });
     }
 
     fn take_room(&self, meeting: &RoomId) -> Result<(), Error> {

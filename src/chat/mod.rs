@@ -14,6 +14,8 @@
 //! The chat knows no transport, and no clock of its own. `docs/PROTOCOL.md` is the contract that clients read.
 
 pub mod command;
+mod delivery;
+mod emits;
 pub mod error;
 pub mod event;
 pub mod identity;
@@ -23,13 +25,17 @@ mod meeting;
 pub mod messages;
 pub mod notices;
 pub mod participants;
+pub mod peers;
 pub mod publishing;
 mod rfc3339;
+mod servers;
 pub mod service;
 pub mod service_command;
 pub mod update;
 mod user;
 
+pub use crate::cluster::RedisState;
 pub use error::{Code, Error};
 pub use participants::StoredParticipants;
-pub use service::{Caller, Chat, Class, Offload, Parts, Rates, Settings};
+pub use peers::Peers;
+pub use service::{Caller, Chat, Class, Offload, Parts, Rates, Settings, random_name};

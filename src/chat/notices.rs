@@ -86,6 +86,7 @@ impl Chat {
     ) -> Result<InboxReadAnswer, Error> {
         let read = self.store.read_inbox(&caller.user.id, read.which, self.now()).await.map_err(store_error)?;
         if read.has_changed {
+            self.tell_unread_elsewhere(std::slice::from_ref(&caller.user.id));
             self.unread_changed(&caller.user, caller.door.as_ref().map(|door| door.socket.id()));
         }
         Ok(InboxReadAnswer { unread: read.unread })
@@ -102,14 +103,12 @@ impl Chat {
     }
 
     /// Puts a notification into a user's inbox, and tells their sockets. Returns how many those are.
-    pub(super) async fn notify(&self, user: &Arc<str>, notification: Notification) -> usize {
-        match self.store.notify(user, notification, self.now()).await {
-            Ok(notified) => notified.json.map_or(0, |json| self.tell_user(user, &notice(&json))),
-            Err(error) => {
-                log::warn!("a notification is lost: {error:?}");
-                0
-            }
-        }
+    ///
+    /// # Errors
+    /// The store is away.
+    pub(super) async fn notify(&self, user: &Arc<str>, notification: Notification) -> Result<usize, Error> {
+        let notified = self.store.notify(user, notification, self.now()).await.map_err(store_error)?;
+        Ok(notified.json.map_or(0, |json| self.tell_user(user, &notice(&json))))
     }
 
     /// Sends a finished frame to all sockets of a user. Returns how many those are.
@@ -152,7 +151,9 @@ impl Chat {
                     ts: place.ts,
                 });
                 let notification = Notification { id: id.into(), json: json.into(), is_kept: true, expires_at: None };
-                chat.notify(&user, notification).await;
+                if let Err(error) = chat.notify(&user, notification).await {
+                    log::warn!("a notification is lost: {}", error.message);
+                }
                 told.push(user);
             }
         });

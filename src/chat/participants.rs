@@ -3,12 +3,16 @@
 use std::{future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    auth::{Right, access::Participants},
-    store::Store,
+    auth::{
+        Right,
+        access::{AccessError, Noted, Participants},
+    },
+    store::{Participation, Store},
     types::RoomId,
 };
 
-/// Takes part who was named by a `meeting.created` or `participant.added`, and not removed since. They may write.
+/// Takes part who was named by a `meeting.created` or `participant.added`, and not removed since; they may write. Beside
+/// other instances it is other services who note who takes part, and with which right.
 pub struct StoredParticipants(Arc<dyn Store>);
 
 impl StoredParticipants {
@@ -19,12 +23,17 @@ impl StoredParticipants {
 }
 
 impl Participants for StoredParticipants {
-    fn right(&self, meeting: &str, user: &str, now: u64) -> Pin<Box<dyn Future<Output = Option<Right>> + Send + '_>> {
+    fn right(&self, meeting: &str, user: &str, now: u64) -> Pin<Box<dyn Future<Output = Noted> + Send + '_>> {
         let (meeting, user) = (RoomId::new(meeting), user.to_owned());
         Box::pin(async move {
-            let is_one = self.0.is_participant(&meeting, &user, now).await;
-            // Whether a store that is away would have known them cannot be told: the other sources decide.
-            is_one.unwrap_or(false).then_some(Right::Write)
+            match self.0.participant(&meeting, &user, now).await {
+                Ok(participation) => Ok(participation.map(|participation| match participation {
+                    Participation::Read => Right::Read,
+                    Participation::Write => Right::Write,
+                    Participation::Host => Right::Host,
+                })),
+                Err(_) => Err(AccessError::Unavailable { retry_after_ms: 1000 }),
+            }
         })
     }
 

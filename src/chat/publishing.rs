@@ -1,17 +1,23 @@
 //! What other services bring about: meeting updates, published events, reminders, and the end of things.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, PoisonError},
+};
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::{
+    adapter::rooms::{room_of_meeting, room_of_user},
     chat::{
         Chat, Error,
+        delivery::Origin,
         error::Code,
         event::to_json,
         joining::store_error,
         notices::notice,
+        peers::Note,
         service::{Door, NAMESPACE, busy, client},
         service_command::{Publish, Target},
         update::{SideEffect, To, Update, UpdateKind},
@@ -23,10 +29,29 @@ use crate::{
 
 /// For how long an update that names itself is known.
 const KNOWN_MS: u64 = 24 * 60 * 60 * 1000;
+/// How long it is waited, at first and at most, before it is looked again at what somebody else is doing.
+const CLAIM_PAUSE_MS: u64 = 50;
+const CLAIM_PAUSE_MAX_MS: u64 = 2000;
+/// When to ask again for what somebody else is doing.
+const BUSY_RETRY_MS: u32 = 1000;
+/// Updates that wait.
+const UPDATES_MAX: usize = 1000;
+/// The longest update.
+const UPDATE_MAX_BYTES: usize = 64 * 1024;
+/// For how long one is, at first, that is being applied.
+const CLAIMED_MS: u64 = 10_000;
 /// For how long one that does not is.
 const KNOWN_BYTES_MS: u64 = 10_000;
 /// A reminder that comes later than this is not sent any more.
 const REMINDER_LATE_MS: u64 = 2 * 60 * 1000;
+
+/// Updates that were heard and not taken in yet.
+#[derive(Default)]
+pub(super) struct Updates {
+    /// A meeting is here as long as somebody takes in its updates.
+    by_meeting: HashMap<Option<RoomId>, VecDeque<Box<str>>>,
+    waiting: usize,
+}
 
 /// What became of an update.
 #[derive(Serialize, Debug)]
@@ -102,11 +127,95 @@ impl Chat {
             Some(id) => (id.clone(), KNOWN_MS),
             None => (Update::derived_id(json.as_bytes()), KNOWN_BYTES_MS),
         };
-        let is_new = self.store.claim(&format!("update:{id}"), known_ms, self.now()).await.map_err(store_error)?;
-        if is_new {
-            self.apply(&update, &id).await?;
+        let claim = format!("update:{id}");
+        if !self.claim(&claim).await? {
+            return Ok(Updated { id, duplicate: true });
         }
-        Ok(Updated { id, duplicate: !is_new })
+        let applied = self.apply(&update, &id).await;
+        self.settle(&claim, known_ms, applied.is_ok()).await?;
+        applied.map(|()| Updated { id, duplicate: false })
+    }
+
+    /// Claims something to be done, for no longer than it takes: if this process ends meanwhile, others may do it. False if
+    /// it is done. Waits while somebody else is doing it.
+    async fn claim(&self, key: &str) -> Result<bool, Error> {
+        let (mut waited_ms, mut pause_ms) = (0, CLAIM_PAUSE_MS);
+        while waited_ms <= CLAIMED_MS + CLAIM_PAUSE_MAX_MS {
+            let now = self.now();
+            if self.store.claim(key, CLAIMED_MS, now).await.map_err(store_error)? {
+                return Ok(true);
+            }
+            if self.store.is_held(key, now).await.map_err(store_error)? {
+                return Ok(false);
+            }
+            self.sleep(pause_ms).await;
+            waited_ms += pause_ms;
+            pause_ms = (pause_ms * 2).min(CLAIM_PAUSE_MAX_MS);
+        }
+        Err(Error::unavailable("somebody else is doing it", BUSY_RETRY_MS))
+    }
+
+    /// What was claimed is done, or has failed and may be done again.
+    async fn settle(&self, key: &str, known_ms: u64, is_done: bool) -> Result<(), Error> {
+        self.store.hold(key, if is_done { known_ms } else { 0 }, self.now()).await.map_err(store_error)
+    }
+
+    /// Takes in an update that was heard, behind those of its meeting that were heard before.
+    pub(super) fn queue_update(self: &Arc<Self>, json: &str) {
+        let meeting = match Update::read(json) {
+            Ok(update) => update.meeting,
+            Err(error) => return self.could_not_read("meeting_updates", &error.message),
+        };
+        let is_idle = {
+            let mut queues = self.updates.lock().unwrap_or_else(PoisonError::into_inner);
+            if queues.waiting >= UPDATES_MAX {
+                drop(queues);
+                return self.could_not_read("meeting_updates", "too many at a time");
+            }
+            queues.waiting += 1;
+            let is_idle = !queues.by_meeting.contains_key(&meeting);
+            queues.by_meeting.entry(meeting.clone()).or_default().push_back(json.into());
+            is_idle
+        };
+        if is_idle {
+            let chat = Arc::clone(self);
+            self.run(async move {
+                while let Some(json) = chat.next_update(&meeting) {
+                    Arc::clone(&chat).take_in(&json).await;
+                }
+            });
+        }
+    }
+
+    fn next_update(&self, meeting: &Option<RoomId>) -> Option<Box<str>> {
+        let mut queues = self.updates.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = queues.by_meeting.get_mut(meeting)?.pop_front();
+        match next {
+            Some(_) => queues.waiting -= 1,
+            None => _ = queues.by_meeting.remove(meeting),
+        }
+        next
+    }
+
+    /// Takes in an update that every instance hears, or that one has taken from a stream. False if whoever keeps it is to
+    /// bring it again.
+    pub(super) async fn take_in(self: Arc<Self>, json: &str) -> bool {
+        if json.len() > UPDATE_MAX_BYTES {
+            self.could_not_read("meeting_updates", "too large");
+            return true;
+        }
+        let chat = Arc::clone(&self);
+        match chat.update(json).await {
+            Ok(_) => true,
+            Err(error) if error.code == Code::Unavailable => {
+                log::debug!("an update has to wait: {}", error.message);
+                false
+            }
+            Err(error) => {
+                self.could_not_read("meeting_updates", &error.message);
+                true
+            }
+        }
     }
 
     async fn apply(self: &Arc<Self>, update: &Update, id: &str) -> Result<(), Error> {
@@ -114,12 +223,12 @@ impl Chat {
         if let Some(meeting) = &update.meeting {
             if update.kind == UpdateKind::Created {
                 self.store.add_participants(meeting, &update.recipients, now).await.map_err(store_error)?;
-                update.recipients.iter().for_each(|user| self.access.forget(user, Some(meeting.as_str())));
+                update.recipients.iter().for_each(|user| self.forget_right(user, meeting));
             }
             // Who is added may come in as soon as they hear of it.
             if let SideEffect::ParticipantsAdded(users) = update.side_effect() {
                 self.store.add_participants(meeting, users, now).await.map_err(store_error)?;
-                users.iter().for_each(|user| self.access.forget(user, Some(meeting.as_str())));
+                users.iter().for_each(|user| self.forget_right(user, meeting));
             }
             if update.goes_to_room() {
                 self.log_update(meeting, update.room_content(id, meeting), id, update.actor.clone()).await?;
@@ -131,16 +240,21 @@ impl Chat {
             is_kept: update.persist,
             expires_at: update.expires_at(now),
         };
+        let mut lost = None;
         for user in update.notified() {
-            self.notify(&user, notification()).await;
+            // The others are told nevertheless. Whoever brings the update again tells nobody twice.
+            if let Err(error) = self.notify(&user, notification()).await {
+                lost = Some(error);
+            }
         }
         if update.is_for_everybody() {
-            self.notify_everybody(&update.notification(id, now), |user| !update.leaves_out(user));
+            let left_out = update.left_out();
+            self.notify_everybody(&update.notification(id, now), &left_out);
         }
-        match &update.meeting {
-            Some(meeting) => self.follow_up(meeting, update, now).await,
-            None => Ok(()),
+        if let Some(meeting) = &update.meeting {
+            self.follow_up(meeting, update, now).await?;
         }
+        lost.map_or(Ok(()), Err)
     }
 
     /// What an update leads to beside being told.
@@ -182,6 +296,8 @@ impl Chat {
                 for user in users {
                     self.access.forget(user, Some(meeting.as_str()));
                     self.put_user_out(meeting, user, "removed");
+                    self.tell_surely(&Note::PutOut { meeting: meeting.as_str().into(), user: Arc::clone(user) })
+                        .await?;
                 }
             }
         }
@@ -200,21 +316,28 @@ impl Chat {
             return Err(busy());
         }
         let change = Change::Update { content, event_id: event_id.into() };
-        let append = Append { meeting: meeting.clone(), author: author.unwrap_or_default(), change, known: None };
+        let append =
+            Append { meeting: meeting.clone(), author: author.unwrap_or_default(), change, known: self.known(meeting) };
         let appended = self.store.append(append, self.now()).await.map_err(store_error)?;
         if let Some(event) = appended.event {
-            self.deliver(meeting, event, None);
+            self.deliver(meeting, event, Origin::Here(None));
         }
         Ok(appended.place.seq)
     }
 
-    fn notify_everybody(&self, json: &str, wanted: impl Fn(&str) -> bool) -> usize {
+    fn notify_everybody(&self, json: &str, left_out: &[Arc<str>]) {
         // Not kept, so without a number, and nothing to be read later.
         let mut json = json.strip_suffix('}').unwrap_or(json).to_owned();
         json.push_str(",\"nseq\":0,\"read\":false}");
+        if let Some(cluster) = &self.cluster {
+            let except: Vec<_> = left_out.iter().map(|user| room_of_user(user)).collect();
+            let except: Vec<_> = except.iter().map(String::as_str).collect();
+            cluster.emit_elsewhere(&[], &except, "notification", &json, false);
+        }
         let frame = notice(&json);
-        let users = self.users.all();
-        users.iter().filter(|user| wanted(&user.id)).map(|user| self.tell_user(&user.id, &frame)).sum()
+        for user in self.users.all().iter().filter(|user| !left_out.contains(&user.id)) {
+            self.tell_user(&user.id, &frame);
+        }
     }
 
     /// Sends an event of a service's own to a meeting, to users, or to everybody. One that is to be kept becomes a
@@ -228,11 +351,17 @@ impl Chat {
             Some(key) => key.clone(),
             None => MessageId::new(now, fastrand::u128(..)).to_string(),
         };
-        if publish.idempotency_key.is_some()
-            && !self.store.claim(&format!("publish:{id}"), KNOWN_MS, now).await.map_err(store_error)?
-        {
+        let Some(key) = &publish.idempotency_key else { return self.publish_as(&publish, id, now).await };
+        let claim = format!("publish:{key}");
+        if !self.claim(&claim).await? {
             return Ok(Published { id, seq: None, delivered_local: 0 });
         }
+        let published = self.publish_as(&publish, id, now).await;
+        self.settle(&claim, KNOWN_MS, published.is_ok()).await?;
+        published
+    }
+
+    async fn publish_as(self: &Arc<Self>, publish: &Publish, id: String, now: u64) -> Result<Published, Error> {
         let frame = event_frame(NAMESPACE, &publish.event, publish.data.get());
         let mut seq = None;
         let delivered_local = match &publish.target {
@@ -248,6 +377,7 @@ impl Chat {
                 self.meetings.ask(meeting, |room| room.len()).await.unwrap_or(0)
             }
             Target::Meeting(meeting) => {
+                self.emit_elsewhere(&[&room_of_meeting(meeting.as_str())], publish);
                 let told = self.meetings.ask(meeting, move |room| {
                     room.broadcast(&frame);
                     room.len()
@@ -261,14 +391,28 @@ impl Chat {
                 for user in users {
                     let notification =
                         Notification { id: id.as_str().into(), json: json.clone(), is_kept: true, expires_at: None };
-                    told += self.notify(user, notification).await;
+                    told += self.notify(user, notification).await?;
                 }
                 told
             }
-            Target::Users(users) => users.iter().map(|user| self.tell_user(user, &frame)).sum(),
-            Target::Broadcast => self.users.all().iter().map(|user| self.tell_user(&user.id, &frame)).sum(),
+            Target::Users(users) => {
+                for user in users {
+                    self.emit_elsewhere(&[&room_of_user(user)], publish);
+                }
+                users.iter().map(|user| self.tell_user(user, &frame)).sum()
+            }
+            Target::Broadcast => {
+                self.emit_elsewhere(&[], publish);
+                self.users.all().iter().map(|user| self.tell_user(&user.id, &frame)).sum()
+            }
         };
         Ok(Published { id, seq, delivered_local })
+    }
+
+    fn emit_elsewhere(&self, rooms: &[&str], publish: &Publish) {
+        if let Some(cluster) = &self.cluster {
+            cluster.emit_elsewhere(rooms, &[], &publish.event, publish.data.get(), false);
+        }
     }
 
     /// Makes a meeting read-only, and takes everybody out of it.
@@ -279,7 +423,9 @@ impl Chat {
         let now = self.now();
         self.store.set_reminders(meeting, Reminders::default(), now).await.map_err(store_error)?;
         self.store.close_at(meeting, Some(now), now).await.map_err(store_error)?;
-        Ok(Count { count: self.empty(meeting) as u64 })
+        let count = self.empty(meeting) as u64;
+        self.tell_surely(&Note::Empty { meeting: meeting.as_str().into() }).await?;
+        Ok(Count { count })
     }
 
     /// Forgets a meeting, and takes everybody out of it. Counts events.
@@ -288,6 +434,7 @@ impl Chat {
     /// The store is away.
     pub async fn erase_meeting(self: Arc<Self>, meeting: &RoomId) -> Result<Count, Error> {
         self.empty(meeting);
+        self.tell_surely(&Note::Empty { meeting: meeting.as_str().into() }).await?;
         let count = self.store.erase_meeting(meeting, self.now()).await.map_err(store_error)?;
         Ok(Count { count })
     }
@@ -302,7 +449,7 @@ impl Chat {
     }
 
     /// Takes everybody out of a meeting. Returns how many sockets those are. Rare, and not worth a table of its own.
-    fn empty(self: &Arc<Self>, meeting: &RoomId) -> usize {
+    pub(super) fn empty(self: &Arc<Self>, meeting: &RoomId) -> usize {
         let mut count = 0;
         for socket in self.sockets() {
             let Some(client) = client(&socket).cloned() else { continue };

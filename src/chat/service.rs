@@ -1,6 +1,7 @@
 //! The chat itself: who holds what, and the way of a client's event to its command and back.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
@@ -16,13 +17,16 @@ use crate::{
             self, DeleteMessage, EditMessage, History, MarkRead, Notifications, Presence, React, ReadNotifications,
             RefreshToken, SendMessage,
         },
+        emits::PlainRooms,
         error::Code,
         event::{self, ChatError, Failure, Success},
         identity::Revocations,
         job::Job,
         meeting::Meeting,
+        publishing::Updates,
         user::{Client, Queued, Step, User, Users},
     },
+    cluster::Cluster,
     limits::{Rate, SharedBucket, StrikeLimits},
     metrics::Metrics,
     rooms::{Limits, RoomError, Rooms},
@@ -37,6 +41,8 @@ pub struct Chat {
     pub(super) meetings: Rooms<Meeting>,
     pub(super) users: Users,
     pub(super) store: Arc<dyn Store>,
+    /// The other instances; `None` if there are none.
+    pub(super) cluster: Option<Arc<Cluster>>,
     pub(super) access: Arc<Access>,
     /// `None`: clients are not authenticated, and the socket is the user.
     pub(super) authenticator: Option<Arc<Authenticator>>,
@@ -46,6 +52,11 @@ pub struct Chat {
     pub(super) reminder: Mutex<Option<(u64, schedule::Key)>>,
     /// Of those that were written to in the last minutes.
     pub(super) room_buckets: papaya::HashMap<RoomId, SharedBucket>,
+    /// Sockets that other servers have put into rooms which are no meetings.
+    pub(super) plain_rooms: Mutex<PlainRooms>,
+    /// When users have left meetings lately, if there are other instances to be told. As many as jobs for that.
+    pub(super) left: Mutex<HashMap<(RoomId, Arc<str>), u64>>,
+    pub(super) updates: Mutex<Updates>,
     pub(super) metrics: Arc<Metrics>,
     clock: Clock,
     /// Does what has to wait on a task of its own.
@@ -67,6 +78,10 @@ pub type Offload = Box<dyn Fn(Box<dyn FnOnce() + Send>) + Send + Sync>;
 pub struct Parts {
     /// Where everything is kept.
     pub store: Arc<dyn Store>,
+    /// The other instances, if there can be some.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Names this process to clients: 12 characters.
+    pub instance: Box<str>,
     /// Who may do what.
     pub access: Arc<Access>,
     /// Who is who; `None` if nobody is asked.
@@ -180,7 +195,7 @@ const WAITING_TURNS_MAX: usize = 4096;
 impl Chat {
     /// A chat without meetings.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, access, authenticator, metrics, clock, spawn, offload, settings } = parts;
+        let Parts { store, cluster, instance, access, authenticator, metrics, clock, spawn, offload, settings } = parts;
         let limits = Limits {
             rooms: ROOMS_MAX,
             members: settings.users_per_room.saturating_mul(SOCKETS_PER_PLACE),
@@ -191,6 +206,10 @@ impl Chat {
             meetings: Rooms::new(limits, offload),
             users: Users::default(),
             store,
+            cluster,
+            plain_rooms: Mutex::default(),
+            left: Mutex::default(),
+            updates: Mutex::default(),
             access,
             authenticator,
             revoked: Revocations::default(),
@@ -200,7 +219,7 @@ impl Chat {
             metrics,
             clock,
             spawn,
-            instance: random_name(),
+            instance,
             settings,
         });
         chat.start_jobs();
@@ -488,6 +507,12 @@ impl Chat {
 }
 
 impl Door {
+    /// The door of a socket; `None` if it is nobody's.
+    pub(super) fn of(socket: Socket) -> Option<Self> {
+        let client = Arc::clone(client(&socket)?);
+        Some(Self { socket, client })
+    }
+
     /// Whether the connection is to be closed: nothing more is done for it.
     pub(super) fn is_closed(&self) -> bool {
         self.socket.outbox().close_reason().is_some()
@@ -568,6 +593,6 @@ pub(super) fn busy() -> Error {
 }
 
 /// 12 characters that no other process has.
-fn random_name() -> Box<str> {
+pub fn random_name() -> Box<str> {
     std::iter::repeat_with(fastrand::alphanumeric).take(12).collect::<String>().into()
 }

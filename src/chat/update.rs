@@ -260,6 +260,12 @@ impl Update {
         self.actor.as_deref() == Some(user) && !wants_to_know
     }
 
+    /// Those whom it names to [leave out](Self::leaves_out).
+    pub fn left_out(&self) -> Vec<Arc<str>> {
+        let named = self.exclude.iter().flatten().chain(&self.actor);
+        without_repetitions(named.filter(|user| self.leaves_out(user)).cloned().collect())
+    }
+
     /// What is to be done beside telling. Nothing without a meeting.
     pub fn side_effect(&self) -> SideEffect<'_> {
         if self.meeting.is_none() {

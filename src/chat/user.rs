@@ -95,7 +95,7 @@ pub(super) enum Queued {
 }
 
 /// Steps of one socket that wait for one that takes its time, such as a question to the authorisation service.
-const LANE_MAX: usize = 256;
+const LANE_MAX: usize = 4096;
 
 impl Users {
     /// The user of that id, if they are here.

@@ -30,6 +30,7 @@ use self::reader::{Reader, parse_duration, parse_integer, parse_pem, parse_url, 
 use crate::auth::access::RoomPolicy;
 use crate::auth::token::KeySource;
 use crate::http::{TrustedProxies, cors::AllowedOrigins};
+use crate::redis::Address;
 
 pub use self::auth::{Auth, JwtConfig};
 pub use self::limits::Limits;
@@ -135,9 +136,16 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// A second listener that serves only the metrics. `METRICS_ADDR`, default off.
     pub metrics_addr: Option<SocketAddr>,
-    /// Whether `REDIS_URL` is set. The URL holds a password and this build does not use it, so it is
-    /// not kept.
-    pub redis_url_set: bool,
+    /// Where instances meet; `None` if this process is alone. `REDIS_URL`, default off.
+    pub redis: Option<Address>,
+    /// Replicas that have to have a message before it is acked. `REDIS_MIN_REPLICAS`, default 0.
+    pub redis_min_replicas: u32,
+    /// In front of the channels shared with Node servers. `REDIS_PREFIX`, default `socket.io`.
+    pub redis_prefix: Box<str>,
+    /// Where Python processes publish. `PYTHON_CHANNELS`, default `socketio` and `flask-socketio`.
+    pub python_channels: Vec<Box<str>>,
+    /// How long a message waits for Redis. `PUBLISH_WAIT`, default 5 s.
+    pub publish_wait: Duration,
 }
 
 impl Config {
@@ -190,7 +198,11 @@ impl Config {
             drain_spread: vars.duration("DRAIN_SPREAD", "0s", "1h"),
             drain_timeout: vars.duration("DRAIN_TIMEOUT", "10ms", "1h"),
             metrics_addr: vars.metrics_addr(),
-            redis_url_set: vars.raw("REDIS_URL").is_some(),
+            redis: vars.optional("REDIS_URL", |url| Address::parse(url).map_err(|error| error.to_string())),
+            redis_min_replicas: vars.integer("REDIS_MIN_REPLICAS", 0..=16),
+            redis_prefix: vars.read("REDIS_PREFIX", parse_channel),
+            python_channels: vars.read("PYTHON_CHANNELS", parse_channels),
+            publish_wait: vars.duration("PUBLISH_WAIT", "10ms", "60s"),
         };
 
         if config.outbox_max_bytes < config.max_payload {
@@ -239,11 +251,20 @@ impl Config {
         if self.limits.input.is_some_and(|rate| (rate.burst as usize) < self.max_payload) {
             warnings.push("RATE_INPUT has a burst below MAX_PAYLOAD: the longest messages do not fit into it");
         }
-        if self.redis_url_set {
-            warnings
-                .push("REDIS_URL is set, but this build does not use Redis: rooms and history stay in this process");
-        }
         warnings
+    }
+}
+
+/// The name of a Redis channel, or its beginning.
+fn parse_channel(text: &str) -> Result<Box<str>, String> {
+    let is_one = (1..=CHANNEL_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_one { Ok(text.into()) } else { Err(format!("1-{CHANNEL_MAX} visible ASCII characters")) }
+}
+
+fn parse_channels(text: &str) -> Result<Vec<Box<str>>, String> {
+    match text {
+        "off" => Ok(Vec::new()),
+        _ => text.split(',').map(|channel| parse_channel(channel.trim())).collect(),
     }
 }
 
@@ -343,6 +364,8 @@ fn parse_reminders(text: &str) -> Option<Vec<(Duration, Box<str>)>> {
 }
 
 const MIB: u64 = 1024 * 1024;
+/// Characters of a channel's name in a setting.
+const CHANNEL_MAX: usize = 64;
 
 /// A thread costs a stack and a queue; more of them than this is a typing error.
 const MAX_WORKER_THREADS: u64 = 256;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use self::Group::{General, History, Identity, Limits, Logs, Network, Rights, Timing};
+use self::Group::{General, History, Identity, Limits, Logs, Network, Redis, Rights, Timing};
 
 /// One variable, as `--help` shows it.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +54,8 @@ impl Setting {
 pub enum Group {
     /// Where the process runs and what it uses.
     General,
+    /// Other instances, and whoever else publishes.
+    Redis,
     /// How clients prove who they are.
     Identity,
     /// What they may do.
@@ -75,6 +77,7 @@ impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             General => "General",
+            Redis => "Redis",
             Identity => "Identity",
             Rights => "Rights",
             History => "History and reminders",
@@ -88,12 +91,17 @@ impl fmt::Display for Group {
 
 /// Every variable that [`Config::from_vars`](super::Config::from_vars) reads, in the order of `--help`.
 #[rustfmt::skip] // a table: one row, one setting
-pub const SETTINGS: [Setting; 61] = [
+pub const SETTINGS: [Setting; 65] = [
     Setting::new(General, "ENV", "development", "development|production", "Which defaults apply."),
     Setting::new(General, "FLASK_ENV", "(as ENV)", "development|production", "The older name of ENV; if both are set they must agree."),
-    Setting::new(General, "REDIS_URL", "(none)", "URL", "Accepted, but not used by this build yet.").secret(),
     Setting::new(General, "WORKER_THREADS", "(available cores)", "threads", "Threads that run connections."),
     Setting::new(General, "DOCS", "1", "1|0", "Serve the descriptions of the API, made for people and generators.").in_production("0"),
+
+    Setting::new(Redis, "REDIS_URL", "(none)", "redis, rediss or unix URL", "Where instances meet and everything is kept; without it this process is alone.").secret(),
+    Setting::new(Redis, "REDIS_MIN_REPLICAS", "0", "replicas", "How many have to have a message before it is acked."),
+    Setting::new(Redis, "REDIS_PREFIX", "socket.io", "text", "In front of the channels that Node servers and emitters share (their option key)."),
+    Setting::new(Redis, "PYTHON_CHANNELS", "socketio,flask-socketio", "comma list, or off", "Where python-socketio and Flask-SocketIO publish."),
+    Setting::new(Redis, "PUBLISH_WAIT", "5s", "duration", "How long a message waits for Redis before it is refused."),
 
     Setting::new(Identity, "AUTH_MODE", "(jwt if a key is set, else none)", "jwt|none", "How clients prove who they are; with none the user id is the socket id.").in_production("(jwt; none has to be said)"),
     Setting::new(Identity, "JWT_ALGORITHMS", "(HS256; with a public key RS256,ES256,EdDSA)", "comma list", "What tokens may be signed with: of HS256, HS384, HS512, or of RS256, ES256, EdDSA."),

@@ -68,7 +68,10 @@ fn nothing_set_is_the_development_default() {
     assert_eq!(config.drain_spread, Duration::from_secs(10));
     assert_eq!(config.drain_timeout, Duration::from_secs(25));
     assert_eq!(config.metrics_addr, None);
-    assert!(!config.redis_url_set);
+    assert!(config.redis.is_none());
+    assert_eq!((config.redis_min_replicas, &*config.redis_prefix), (0, "socket.io"));
+    assert_eq!(config.python_channels.join(","), "socketio,flask-socketio");
+    assert_eq!(config.publish_wait, Duration::from_secs(5));
     assert_eq!(config.warnings().len(), 1, "one clear warning: {:?}", config.warnings());
 }
 
@@ -100,6 +103,7 @@ fn values_are_taken() {
         ("KEEP_ALIVE_TIMEOUT", "15m"),
         ("METRICS_ADDR", "[::1]:9103"),
         ("REDIS_URL", "redis://:hunter2@redis:6379/0"),
+        ("PYTHON_CHANNELS", "off"),
     ])
     .expect("all valid");
     assert_eq!(config.host, IpAddr::from_str("::1").expect("an address"));
@@ -113,12 +117,11 @@ fn values_are_taken() {
     assert_eq!(config.head_timeout, Duration::from_millis(250));
     assert_eq!(config.keep_alive_timeout, Duration::from_secs(900));
     assert_eq!(config.metrics_addr.map(|addr| addr.port()), Some(9103));
-    assert!(config.redis_url_set);
-    assert!(!format!("{config:?}").contains("hunter2"), "the URL is not kept");
+    assert!(config.redis.is_some());
+    assert!(config.python_channels.is_empty());
     let warnings = config.warnings();
     assert!(
-        matches!(&warnings[..], [auth, rooms, redis]
-        if auth.contains("AUTH_MODE") && rooms.contains("ROOM_POLICY") && redis.contains("REDIS_URL")),
+        matches!(&warnings[..], [auth, rooms] if auth.contains("AUTH_MODE") && rooms.contains("ROOM_POLICY")),
         "{warnings:?}"
     );
 }
@@ -127,7 +130,7 @@ fn values_are_taken() {
 fn an_empty_value_is_unset() {
     let config = config(&[("PORT", ""), ("ENV", ""), ("METRICS_ADDR", ""), ("REDIS_URL", "")]);
     let config = config.expect("all unset");
-    assert_eq!((config.port, config.redis_url_set), (5003, false));
+    assert_eq!((config.port, config.redis.is_none()), (5003, true));
 }
 
 #[test]
@@ -632,8 +635,14 @@ fn secrets_are_shown_neither_in_errors_nor_for_debugging() {
         ["REDIS_URL", "JWT_SECRET_KEY", "SECRET_KEY", "JWT_PUBLIC_KEY", "JWKS_URL", "AUTHZ_URL", "CHAT_API_KEY"]
     );
     let url = "http://user:hunter2@auth/";
+    let redis_url = "redis://user:hunter2@redis/0";
     let taken: [&[(&str, &str)]; 3] = [
-        &[("JWT_SECRET_KEY", "hunter2"), ("SECRET_KEY", "hunter2"), ("CHAT_API_KEY", "hunter2"), ("REDIS_URL", url)],
+        &[
+            ("JWT_SECRET_KEY", "hunter2"),
+            ("SECRET_KEY", "hunter2"),
+            ("CHAT_API_KEY", "hunter2"),
+            ("REDIS_URL", redis_url),
+        ],
         &[("JWKS_URL", url), ("AUTHZ_URL", url)],
         &[("JWT_PUBLIC_KEY", "-----BEGIN PUBLIC KEY-----\nhunter2\n-----END PUBLIC KEY-----")],
     ];

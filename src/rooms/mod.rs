@@ -12,6 +12,6 @@ mod answer;
 mod registry;
 mod room;
 
-pub(crate) use answer::answer;
+pub(crate) use answer::{Sender, answer};
 pub use registry::{Joined, Limits, RoomError, Rooms, Stay};
 pub use room::{Member, Room};

@@ -226,6 +226,16 @@ impl<T: Send + 'static> Rooms<T> {
         self.find(id).is_some_and(|cell| cell.queue().waiting.len() >= self.shared.limits.waiting_turns)
     }
 
+    /// The rooms there are.
+    pub fn ids(&self) -> Vec<RoomId> {
+        self.shared.rooms.pin().keys().cloned().collect()
+    }
+
+    /// Whether there is such a room.
+    pub fn has(&self, id: &RoomId) -> bool {
+        self.find(id).is_some()
+    }
+
     /// How many rooms there are.
     pub fn len(&self) -> usize {
         // ORDERING: Relaxed. A gauge, and a limit that may be passed by as many rooms as there are threads.

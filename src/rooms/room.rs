@@ -87,6 +87,13 @@ impl<T> Room<T> {
         }
     }
 
+    /// Queues frames, with nothing between them, to every member but those of one owner.
+    pub fn broadcast_all(&self, frames: &[Frame], except: Option<u64>) {
+        for entry in self.members.iter().filter(|entry| except != Some(entry.member.owner)) {
+            let _: Pushed = entry.outbox.push_all(frames);
+        }
+    }
+
     /// Queues a frame to every member but those of one owner; members for whom much is queued already do without it.
     pub fn broadcast_volatile(&self, frame: &Frame, except: Option<u64>) {
         for entry in &self.members {

@@ -155,7 +155,7 @@ impl Connection {
     }
 
     fn decide(&self, namespace: &Arc<Namespace>, join: u64, payload: Option<&RawValue>) {
-        let id = match draw_socket_id() {
+        let id = match draw_socket_id(self.namespaces.socket_id_prefix()) {
             Ok(id) => id,
             Err(err) => {
                 log::error!("no socket id from the operating system: {err}");

@@ -279,11 +279,16 @@ impl fmt::Debug for WeakSocket {
     }
 }
 
-/// Draws a new id: 120 bits from the operating system's CSPRNG, written in 20 characters.
-pub(super) fn draw_socket_id() -> Result<SocketId, getrandom::Error> {
+/// Draws a new id: 120 bits from the operating system's CSPRNG, written in 20 characters, of which `prefix` replaces the
+/// first ones.
+pub(super) fn draw_socket_id(prefix: &str) -> Result<SocketId, getrandom::Error> {
     let mut bytes = [0; 15];
     getrandom::fill(&mut bytes)?;
-    Ok(SocketId::new(URL_SAFE_NO_PAD.encode(bytes)))
+    let mut id = URL_SAFE_NO_PAD.encode(bytes);
+    if id.is_char_boundary(prefix.len()) {
+        id.replace_range(..prefix.len(), prefix);
+    }
+    Ok(SocketId::new(id))
 }
 
 /// A client would take an event of such a name for its library's own, so it is not sent.
@@ -302,8 +307,9 @@ mod tests {
 
     #[test]
     fn ids_are_twenty_url_safe_characters_and_differ() {
-        let ids = [draw_socket_id().unwrap(), draw_socket_id().unwrap()];
+        let ids = [draw_socket_id("").unwrap(), draw_socket_id("inst01").unwrap()];
         assert_ne!(ids[0], ids[1]);
+        assert!(ids[1].as_str().starts_with("inst01"));
         for id in ids {
             assert_eq!(id.as_str().len(), 20);
             assert!(id.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)), "{id}");

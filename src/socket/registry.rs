@@ -41,17 +41,22 @@ use crate::{
 pub struct Namespaces {
     list: Vec<Arc<Namespace>>,
     limits: Arc<Limits>,
+    socket_id_prefix: Box<str>,
 }
 
 impl Namespaces {
     /// Begins with no namespace and the default limits.
     pub fn builder() -> NamespacesBuilder {
-        NamespacesBuilder { list: Vec::new(), limits: Limits::default() }
+        NamespacesBuilder { list: Vec::new(), limits: Limits::default(), socket_id_prefix: Box::default() }
     }
 
     /// What is allowed to clients.
     pub fn limits(&self) -> &Arc<Limits> {
         &self.limits
+    }
+
+    pub(super) fn socket_id_prefix(&self) -> &str {
+        &self.socket_id_prefix
     }
 
     // There are only a few: comparing them is faster than hashing.
@@ -70,12 +75,19 @@ impl fmt::Debug for Namespaces {
 pub struct NamespacesBuilder {
     list: Vec<Arc<Namespace>>,
     limits: Limits,
+    socket_id_prefix: Box<str>,
 }
 
 impl NamespacesBuilder {
     /// Sets what is allowed to clients.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Sets what the ids of all sockets begin with: at most 8 characters, so that 72 random bits are left.
+    pub fn socket_id_prefix(mut self, prefix: &str) -> Self {
+        self.socket_id_prefix = prefix.get(..prefix.len().min(8)).unwrap_or_default().into();
         self
     }
 
@@ -101,7 +113,7 @@ impl NamespacesBuilder {
 
     /// Done.
     pub fn build(self) -> Arc<Namespaces> {
-        Arc::new(Namespaces { list: self.list, limits: Arc::new(self.limits) })
+        Arc::new(Namespaces { list: self.list, limits: Arc::new(self.limits), socket_id_prefix: self.socket_id_prefix })
     }
 }
 

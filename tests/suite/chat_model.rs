@@ -26,7 +26,7 @@ use serde_json::{Value, value::RawValue};
 use chat_service::{
     auth::{
         Access, Authenticator, Fetch, FetchError, FetchRequest, FetchResponse, Identity, Right,
-        access::{Participants, RoomPolicy},
+        access::{Noted, Participants, RoomPolicy},
         token::{Algorithm, KeySource, TokenSettings},
     },
     chat::{Chat, Parts, Rates, Settings, command},
@@ -2001,7 +2001,7 @@ impl Rights {
 }
 
 impl Participants for Rights {
-    fn right(&self, meeting: &str, user: &str, _now: u64) -> Pin<Box<dyn Future<Output = Option<Right>> + Send + '_>> {
+    fn right(&self, meeting: &str, user: &str, _now: u64) -> Pin<Box<dyn Future<Output = Noted> + Send + '_>> {
         let number = |id: &str| id[1..].parse().unwrap();
         let right = match self.get(number(user), number(meeting)) {
             READ => Some(Right::Read),
@@ -2009,7 +2009,7 @@ impl Participants for Rights {
             HOST => Some(Right::Host),
             _ => None,
         };
-        Box::pin(async move { right })
+        Box::pin(async move { Ok(right) })
     }
 }
 
@@ -2069,6 +2069,8 @@ pub(crate) fn parts(clock: &Arc<AtomicU64>, table: &Arc<Rights>, pending: &Pendi
     let participants: Arc<dyn Participants> = Arc::clone(table) as _;
     Parts {
         store: Arc::new(Memory::new(limits)),
+        cluster: None,
+        instance: "instance0001".into(),
         access: Arc::new(Access::new(RoomPolicy::Members, None, participants, Arc::new(NoFetch))),
         authenticator: Some(Arc::new(Authenticator::new(tokens, None, Arc::new(NoFetch)).unwrap())),
         metrics: Arc::new(Metrics::new(SystemTime::now())),

@@ -23,22 +23,26 @@ const MAY_IMPORT: &[(&str, &[&str], &str)] = &[
     ("schedule", &[], "Jobs by the time at which they are due: runs nothing itself."),
     ("auth", &[], "Who somebody is, and what they may do: HTTP goes through its own trait, so it runs without a network."),
     ("fetch", &["auth"], "The HTTP client that `auth` asks for by its trait."),
-    ("store", &["types"], "What is kept, by its own words: knows neither who asks nor who is told."),
-    ("chat", &["auth", "limits", "metrics", "outbox", "rooms", "schedule", "socket", "store", "types"], "What events mean: meets clients only through sockets and rooms."),
+    ("adapter", &[], "Formats of other Socket.IO servers as bytes and values: no connection, no sockets."),
+    ("redis", &[], "Connections to a Redis: knows what a call is, and nothing of what it is for."),
+    ("store", &["adapter", "redis", "types"], "What is kept, by its own words: knows neither who asks nor who is told."),
+    ("cluster", &["adapter", "metrics", "redis", "store", "types"], "What comes and goes between instances: what it means is said by whoever implements its trait."),
+    ("chat", &["adapter", "auth", "cluster", "limits", "metrics", "outbox", "rooms", "schedule", "socket", "store", "types"], "What events mean: meets clients only through sockets and rooms."),
     ("net", &["http", "engine", "socket", "outbox", "types", "metrics", "limits"], "Sockets, tasks and the clock: drives the layers, and knows the application only by its own traits."),
     ("api", &["auth", "chat", "http", "metrics", "net"], "The other door to the service: implements the trait by which `net` asks for pages."),
-    ("config", &["auth", "http", "limits"], "Settings from the environment; what they mean is said by the modules they are for."),
+    ("config", &["auth", "http", "limits", "redis"], "Settings from the environment; what they mean is said by the modules they are for."),
     ("cli", &["config"], "Arguments and `--help`, which shows the table of settings."),
     ("logging", &["config"], "Where log records go; the format is a setting."),
     ("healthcheck", &[], "A client of our own port: must not depend on how the server is made."),
     ("shutdown", &[], "Signals as a future."),
-    ("server", &["api", "auth", "chat", "config", "engine", "fetch", "http", "limits", "metrics", "net", "socket", "store", "types"], "Builds the parts and puts them together."),
+    ("server", &["api", "auth", "chat", "cluster", "config", "engine", "fetch", "http", "limits", "metrics", "net", "redis", "socket", "store", "types"], "Builds the parts and puts them together."),
     ("lib", &[], "Names the modules."),
     ("main", &["cli", "config", "healthcheck", "logging", "server", "shutdown"], "The table of contents: starts what `server` has built."),
 ];
 
 /// The only modules that may ask what time it is. All others are told `now`, which is why they run on a fake clock.
-const MAY_READ_THE_CLOCK: &[&str] = &["net", "server", "main", "metrics", "api", "fetch", "healthcheck", "logging"];
+const MAY_READ_THE_CLOCK: &[&str] =
+    &["net", "server", "main", "metrics", "api", "cluster", "fetch", "healthcheck", "logging", "redis"];
 
 const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now", ".elapsed()"];
 
@@ -228,8 +232,9 @@ fn sources() -> Vec<Source> {
 fn is_test_module(path: &Path) -> bool {
     let name = path.file_stem().unwrap().to_str().unwrap();
     let parents = ["mod.rs", "lib.rs", "main.rs"].map(|parent| path.with_file_name(parent));
+    let parents = parents.into_iter().chain(path.parent().map(|folder| folder.with_extension("rs")));
     let declaration = format!("#[cfg(test)]\nmod {name};");
-    parents.iter().any(|parent| fs::read_to_string(parent).is_ok_and(|text| text.contains(&declaration)))
+    parents.into_iter().any(|parent| fs::read_to_string(parent).is_ok_and(|text| text.contains(&declaration)))
 }
 
 /// Every module of this crate that is named in the code, with its line: in `use` trees and in paths.

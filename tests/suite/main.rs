@@ -8,6 +8,7 @@ mod chat_cost;
 mod chat_model;
 mod layering;
 mod payloads_cut_at_every_byte;
+mod redis_link;
 mod rooms_stress;
 mod server_in_process;
 mod two_peers_on_a_fake_network;

@@ -1,0 +1,263 @@
+//! How instances know of one another, and when they may append to logs.
+//!
+//! Each instance lists itself with the server's time, every [`BEAT`]; one that has not for [`LAPSE_MS`] is gone. All times
+//! are the Redis server's, so that an instance with a wrong clock lives as long as others.
+//!
+//! When the server has been restarted or replaced, its last writes may be lost, and only the instances know. So each one
+//! compares its meetings' logs with what it has seen before the connection is admitted, and waits until the others have
+//! done so (see `run.lua`).
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use redis::Value;
+use smol::Timer;
+
+use super::{Cluster, Deliver};
+use crate::redis::{Call, CallError, Script};
+
+/// How often an instance says that it is alive.
+pub const BEAT: Duration = Duration::from_secs(10);
+/// After how long without that it is gone, in ms. With the pause between two looks this is less than 45 s.
+pub const LAPSE_MS: u64 = 30_000;
+/// Logs are compared with what is known of them every third time.
+const BEATS_PER_CHECK: u32 = 3;
+/// How long the others have to look after a restart of the server, in ms.
+const CHECK_WAIT_MS: u64 = 3000;
+/// How often it is looked whether they have.
+const CHECK_PAUSE: Duration = Duration::from_millis(100);
+
+static RUN: Script = Script::new(include_str!("run.lua"));
+static BEATING: Script = Script::new(include_str!("beat.lua"));
+
+/// The other instances.
+#[derive(Default)]
+pub(super) struct Members(Mutex<Peers>);
+
+#[derive(Default)]
+struct Peers {
+    alive: HashSet<Arc<str>>,
+    /// Those that have said that they end, and count as alive until their users are back elsewhere.
+    ending: HashSet<Arc<str>>,
+}
+
+impl Members {
+    pub(super) fn is_alive(&self, peer: &str) -> bool {
+        let peers = self.lock();
+        peers.alive.contains(peer) || peers.ending.contains(peer)
+    }
+
+    /// Notes who has been heard of.
+    pub(super) fn note(&self, peer: &Arc<str>) {
+        let mut peers = self.lock();
+        if !peers.alive.contains(peer) {
+            peers.alive.insert(Arc::clone(peer));
+        }
+    }
+
+    /// Notes who has said that it ends.
+    fn note_end(&self, peer: &Arc<str>) {
+        self.lock().ending.insert(Arc::clone(peer));
+    }
+
+    fn forget(&self, peer: &str) {
+        let mut peers = self.lock();
+        peers.alive.remove(peer);
+        peers.ending.remove(peer);
+    }
+
+    /// Takes over who is alive, and returns who was, and has ended without a word.
+    fn replace(&self, alive: HashSet<Arc<str>>) -> Vec<Arc<str>> {
+        let mut peers = self.lock();
+        let gone = peers.alive.difference(&alive).filter(|peer| !peers.ending.contains(*peer));
+        let lost = gone.cloned().collect();
+        peers.alive = alive;
+        lost
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Peers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Cluster {
+    /// Says that this instance is alive, and looks who else is, for ever.
+    pub async fn beat_for_ever(self: Arc<Self>) {
+        let mut beats = 0_u32;
+        loop {
+            Timer::after(BEAT).await;
+            beats = beats.wrapping_add(1);
+            self.beat().await;
+            let left_out = self.gauges().left_out;
+            if self.left_out.swap(left_out, Ordering::Relaxed) != left_out {
+                log::warn!("{left_out} messages were left out so far: too long, or on a channel whose name is no text");
+            }
+            let Some(deliver) = self.deliver() else { return };
+            deliver.beat();
+            // Never in the way of the next heartbeat, and never twice at a time.
+            if beats.is_multiple_of(BEATS_PER_CHECK) && !self.is_looking.swap(true, Ordering::Relaxed) {
+                let cluster = Arc::clone(&self);
+                (self.spawn)(Box::pin(async move {
+                    deliver.check().await;
+                    deliver.look_around().await;
+                    cluster.is_looking.store(false, Ordering::Relaxed);
+                }));
+            }
+        }
+    }
+
+    /// One heartbeat. False if it could not be made.
+    pub(super) async fn beat(&self) -> bool {
+        let call = Call::script(&BEATING, 2)
+            .arg(&self.names.run)
+            .arg(&self.names.instances)
+            .arg(&*self.names.uid)
+            .int(LAPSE_MS)
+            .life();
+        // Never before it is admitted: who is alive is then still to be found out from what was written before.
+        let answer = self.redis.call(call.repeatable()).await;
+        // It writes, as appending does: what hinders the one hinders the other.
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = match &answer {
+            Err(CallError::Server { code, .. }) => Some(code.clone()),
+            _ => None,
+        };
+        let Ok(Value::Array(answer)) = answer else { return false };
+        let mut answer = answer.iter();
+        let is_new = answer.next().and_then(integer) == Some(1);
+        let others = answer.filter_map(text).filter(|peer| *peer != &*self.names.uid).map(Arc::from).collect();
+        let lost = self.members.replace(others);
+        if let Some(deliver) = self.deliver() {
+            if is_new {
+                deliver.note_again();
+            }
+            if !lost.is_empty() {
+                deliver.lost_peers(lost);
+            }
+        }
+        true
+    }
+
+    /// Looks at the logs on a new connection, waits until the others have done so, and lets calls through.
+    pub async fn admit(self: Arc<Self>, connection: u64, run_id: Box<str>) {
+        let Some(deliver) = self.deliver() else { return };
+        // ORDERING: Relaxed. A number of its own.
+        self.connection.store(connection, Ordering::Relaxed);
+        let mut has_looked = false;
+        let life = loop {
+            // Another task is on the next connection already.
+            if self.connection.load(Ordering::Relaxed) != connection {
+                return;
+            }
+            match self.run(&run_id, has_looked).await {
+                Some((true, life)) => break life,
+                Some((false, _)) if !has_looked => {
+                    has_looked = deliver.check().await;
+                    if has_looked {
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            Timer::after(CHECK_PAUSE).await;
+        };
+        if !self.redis.admit(connection, life) {
+            return;
+        }
+        self.beat().await;
+        deliver.note_again();
+        if !has_looked {
+            deliver.check().await;
+        }
+    }
+
+    async fn run(&self, run_id: &str, has_looked: bool) -> Option<(bool, u64)> {
+        let names = &self.names;
+        let call = Call::script(&RUN, 4)
+            .arg(&names.run)
+            .arg(&names.instances)
+            .arg(&names.checked)
+            .arg(&names.expected)
+            .arg(&*names.uid)
+            .int(u64::from(has_looked))
+            .int(CHECK_WAIT_MS)
+            .int(LAPSE_MS)
+            .arg(run_id);
+        match self.redis.call(call.early().repeatable()).await {
+            Ok(Value::Array(answer)) => match answer.as_slice() {
+                [open, life] => Some((integer(open)? == 1, u64::try_from(integer(life)?).ok()?)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Takes this instance off the list: it ends, and says so.
+    pub async fn leave(&self, last_words: &str) {
+        self.tell(None, last_words);
+        let call = Call::command("ZREM").arg(&self.names.instances).arg(&*self.names.uid);
+        let _ = self.redis.call(call.within(Duration::from_secs(1))).await;
+    }
+
+    /// An instance has said that it ends.
+    pub fn peer_ends(&self, peer: &Arc<str>) {
+        self.members.note_end(peer);
+    }
+
+    /// An instance has ended, and its users had time to be elsewhere.
+    pub fn forget_peer(&self, peer: &str) {
+        self.members.forget(peer);
+    }
+
+    pub(super) fn deliver(&self) -> Option<Arc<dyn Deliver>> {
+        self.deliver.get().cloned()
+    }
+
+    /// For how long channels have not stood.
+    pub(super) fn silent_for(&self) -> Duration {
+        let deaf_since = *self.deaf_since.lock().unwrap_or_else(PoisonError::into_inner);
+        deaf_since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
+    pub(super) fn set_hearing(&self, is_hearing: bool) {
+        self.is_hearing.store(is_hearing, Ordering::Relaxed);
+        let mut deaf_since = self.deaf_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match is_hearing {
+            true => *deaf_since = None,
+            false => _ = deaf_since.get_or_insert_with(Instant::now),
+        }
+    }
+}
+
+/// A number that the server has answered.
+pub(super) fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(*number),
+        other => text(other)?.parse().ok(),
+    }
+}
+
+/// A text that the server has answered.
+pub(super) fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Names and values that the server has answered.
+pub(super) fn pairs(value: Value) -> Option<Vec<(String, String)>> {
+    let owned = |value: &Value| text(value).map(ToOwned::to_owned);
+    match value {
+        Value::Array(values) => Some(
+            values.chunks_exact(2).filter_map(|pair| Some((owned(pair.first()?)?, owned(pair.last()?)?))).collect(),
+        ),
+        Value::Map(pairs) => {
+            Some(pairs.iter().filter_map(|(name, value)| Some((owned(name)?, owned(value)?))).collect())
+        }
+        _ => None,
+    }
+}
