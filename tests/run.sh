@@ -5,7 +5,8 @@
 #   tests/run.sh check unit         formatting, lints and docs; Rust tests
 #   tests/run.sh image              the binary of the Dockerfile, alone in a read-only root
 #   tests/run.sh clients            stock clients and raw sockets against the built binaries
-#   tests/run.sh clients drain upgrade      ... only the files whose name contains one of these words
+#   tests/run.sh redis              the same service on Redis, several instances of it, and other servers beside them
+#   tests/run.sh clients drain upgrade      ... only the files whose name contains one of these words; so for redis
 #
 # Everything is built with --release, so that dependencies are built once. What is missing on the machine is
 # installed. The last line is "N passed, N failed"; a skipped test counts as a failed one, and so does a step that
@@ -17,7 +18,7 @@ readonly LOGS=$PWD/target/test-logs
 readonly CLIENTS=$PWD/tests/clients
 readonly VENV=$PWD/target/venv
 # A hang is a failure, not a wait for CI's own limit. Each is several times what the step takes.
-readonly NODE_LIMIT_S=900 PYTEST_LIMIT_S=420 CARGO_LIMIT_S=1500
+readonly NODE_LIMIT_S=1200 PYTEST_LIMIT_S=420 CARGO_LIMIT_S=1500
 readonly NODE_TEST_LIMIT_MS=300000
 
 passed=0
@@ -88,6 +89,7 @@ part_check() {
 }
 
 part_unit() {
+  need redis-server redis-server
   local status=0
   if cargo nextest --version >/dev/null 2>&1; then
     say "unit: cargo nextest"
@@ -139,6 +141,19 @@ install_python() {
   python3 -m venv --clear "$VENV" && "$VENV/bin/pip" install --quiet -r "$file" && stamp "$file" >"$mark"
 }
 
+# Python emitters, each version in an environment of its own.
+install_emitters() {
+  local file name venv
+  if ! python3 -c 'import ensurepip' 2>/dev/null; then need no-such-command python3-venv; fi
+  for file in "$CLIENTS"/interop/requirements-*.txt; do
+    name=${file##*/requirements-}
+    venv=$VENV-${name%.txt}
+    if unchanged "$venv/.installed" "$file"; then continue; fi
+    python3 -m venv --clear "$venv" && "$venv/bin/pip" install --quiet -r "$file" &&
+      stamp "$file" >"$venv/.installed" || return 1
+  done
+}
+
 # chosen FILE WORD...: whether the name contains one of the words; without words, every one does.
 chosen() {
   local file=$1 word
@@ -148,18 +163,58 @@ chosen() {
   return 1
 }
 
-part_clients() {
+# node_suite NAME FILE...: one file at a time: several measure time, and there may be only two cores.
+node_suite() {
+  local name=$1 status=0 tap=$LOGS/$1.tap
+  shift
+  say "$name: node --test, $# files"
+  rm -f "$tap"
+  logged "$name" timeout "$NODE_LIMIT_S" node --test --test-concurrency=1 --test-timeout="$NODE_TEST_LIMIT_MS" \
+    --test-reporter=spec --test-reporter-destination=stdout \
+    --test-reporter=tap --test-reporter-destination="$tap" "$@" || status=$?
+  suite "$name" "$status" "$(number '^# pass ([0-9]+)$' "$tap")" \
+    $(($(number '^# fail ([0-9]+)$' "$tap") + $(number '^# cancelled ([0-9]+)$' "$tap") + \
+      $(number '^# skipped ([0-9]+)$' "$tap") + $(number '^# todo ([0-9]+)$' "$tap")))
+}
+
+# What all tests of clients need. False if it is not to be had.
+prepare_clients() {
   need curl curl
   need node nodejs
   need npm npm
   need python3 python3
-  if [[ -z ${CHROMIUM_BIN:-} ]]; then need chromium chromium; fi
-  prepare build timeout "$CARGO_LIMIT_S" cargo build --locked --release --bins --examples || return 0
-  prepare npm install_npm || return 0
-  prepare pip install_python || return 0
+  prepare build timeout "$CARGO_LIMIT_S" cargo build --locked --release --bins --examples || return 1
+  prepare npm install_npm || return 1
+  prepare pip install_python || return 1
   # Set already: the binaries of somebody else, such as the reference server.
   export CHAT_SERVICE_BIN=${CHAT_SERVICE_BIN:-$PWD/target/release/chat-service}
   export CONFORMANCE_BIN=${CONFORMANCE_BIN:-$PWD/target/release/examples/conformance}
+}
+
+part_redis() {
+  need redis-server redis-server
+  prepare_clients || return 0
+  prepare emitters install_emitters || return 0
+  local file service_files=() files=()
+  for file in "$CLIENTS"/service/*.test.mjs; do
+    # These start no service, or say by themselves what Redis there is.
+    case ${file##*/} in browser.* | demo.* | descriptions.* | fast_client.* | story.* | protocol_examples.*) continue ;; esac
+    if chosen "$file" "$@"; then service_files+=("$file"); fi
+  done
+  for file in "$CLIENTS"/{cluster,interop}/*.test.mjs; do
+    if chosen "$file" "$@"; then files+=("$file"); fi
+  done
+  if ((${#service_files[@]} + ${#files[@]} == 0)); then
+    echo "no file is named like: $*"
+    count 0 1 redis
+  fi
+  if ((${#service_files[@]} > 0)); then SERVICE_TESTS_ON_REDIS=1 node_suite service-on-redis "${service_files[@]}"; fi
+  if ((${#files[@]} > 0)); then node_suite redis "${files[@]}"; fi
+}
+
+part_clients() {
+  if [[ -z ${CHROMIUM_BIN:-} ]]; then need chromium chromium; fi
+  prepare_clients || return 0
 
   local file status=0 node_files=() python_files=()
   for file in "$CLIENTS"/{protocol,service}/*.test.mjs; do
@@ -173,18 +228,7 @@ part_clients() {
     count 0 1 clients
   fi
 
-  if ((${#node_files[@]} > 0)); then
-    say "clients: node --test, ${#node_files[@]} files"
-    local tap=$LOGS/node.tap
-    rm -f "$tap"
-    # One file at a time: several measure time, and there may be only two cores.
-    logged node timeout "$NODE_LIMIT_S" node --test --test-concurrency=1 --test-timeout="$NODE_TEST_LIMIT_MS" \
-      --test-reporter=spec --test-reporter-destination=stdout \
-      --test-reporter=tap --test-reporter-destination="$tap" "${node_files[@]}" || status=$?
-    suite node "$status" "$(number '^# pass ([0-9]+)$' "$tap")" \
-      $(($(number '^# fail ([0-9]+)$' "$tap") + $(number '^# cancelled ([0-9]+)$' "$tap") + \
-        $(number '^# skipped ([0-9]+)$' "$tap") + $(number '^# todo ([0-9]+)$' "$tap")))
-  fi
+  if ((${#node_files[@]} > 0)); then node_suite node "${node_files[@]}"; fi
 
   if ((${#python_files[@]} > 0)); then
     say "clients: pytest, ${#python_files[@]} files"
@@ -216,16 +260,20 @@ part_image() {
 
 mkdir -p "$LOGS"
 parts=("$@")
-if ((${#parts[@]} == 0)); then parts=(check unit image clients); fi
+if ((${#parts[@]} == 0)); then parts=(check unit image clients redis); fi
 for ((i = 0; i < ${#parts[@]}; i++)); do
   case ${parts[i]} in
     check | unit | image) "part_${parts[i]}" ;;
-    clients)
-      part_clients "${parts[@]:i+1}"
-      break
+    clients | redis)
+      part=${parts[i]} words=()
+      # Words up to the next part.
+      while ((i + 1 < ${#parts[@]})) && [[ ! ${parts[i + 1]} =~ ^(check|unit|image|clients|redis)$ ]]; do
+        words+=("${parts[++i]}")
+      done
+      "part_$part" "${words[@]}"
       ;;
     *)
-      echo "usage: tests/run.sh [check] [unit] [image] [clients [WORD...]]" >&2
+      echo "usage: tests/run.sh [check] [unit] [image] [clients [WORD...]] [redis [WORD...]]" >&2
       exit 2
       ;;
   esac

@@ -4,6 +4,7 @@ import { spawn } from 'node:child_process';
 import { once as happens } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { createServer, connect } from 'node:net';
+import { tmpdir } from 'node:os';
 
 import { eventually, within } from './wait.mjs';
 import { Metrics } from './metrics.mjs';
@@ -84,6 +85,7 @@ class Server {
     if (!this.ended) this.child.kill('SIGKILL');
     await within(this.exited, 'the end of the server');
     process.removeListener('exit', this.reap);
+    this.redis?.stop();
   }
 
   /** Resident memory in bytes, as the kernel counts it. */
@@ -118,12 +120,30 @@ class Service extends Server {
   }
 }
 
-/** The chat service, answering its health check. */
+/**
+ * The chat service, answering its health check. With `SERVICE_TESTS_ON_REDIS=1` each one gets a Redis of its own: what is
+ * promised holds there as well.
+ */
 export async function startService(settings = {}, port = undefined) {
   port ??= await freePort();
-  const env = { ...TEST_SETTINGS, PORT: String(port), ...settings };
+  const redis = process.env.SERVICE_TESTS_ON_REDIS && !('REDIS_URL' in settings) ? await startOwnRedis() : undefined;
+  const env = { ...TEST_SETTINGS, PORT: String(port), ...(redis && { REDIS_URL: redis.url }), ...settings };
   const service = new Service(binary('CHAT_SERVICE_BIN'), [], env, port);
-  return service.ready(async () => assert.equal((await service.health()).status, 200));
+  service.redis = redis;
+  return service.ready(async () => {
+    assert.equal((await service.health()).status, 200);
+    if (redis) assert.equal((await service.get(`${API}/ready`)).status, 200);
+  });
+}
+
+/** A redis-server that keeps nothing, and ends with its service. */
+async function startOwnRedis() {
+  const port = await freePort();
+  const args = ['--port', port, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--loglevel', 'warning'];
+  const child = spawn('redis-server', args.map(String), { stdio: 'ignore', cwd: tmpdir() });
+  const reap = () => child.kill('SIGKILL');
+  process.once('exit', reap);
+  return { url: `redis://127.0.0.1:${port}`, stop: () => (process.removeListener('exit', reap), reap()) };
 }
 
 /** What the conformance server announces in every handshake. */

@@ -1,0 +1,138 @@
+// Promise: what services publish on `meeting_updates` stands in logs and inboxes exactly once, however often, in
+// whatever order and beside whatever rubbish it comes, and however many instances listen.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { accepted, as, range } from '../support/chat.mjs';
+import { scenario } from '../support/cluster.mjs';
+import { chance } from '../support/story/random.mjs';
+import { ask, eventually, time } from '../support/wait.mjs';
+
+const CHANNEL = 'meeting_updates';
+const UPDATES = 60;
+
+/** Rubbish, and good things with one thing wrong. None of it may show anywhere. */
+const RUBBISH = [
+  '',
+  'x',
+  '{',
+  'null',
+  '[]',
+  '"text"',
+  '12',
+  '{}',
+  '{"type":"meeting.updated"}',
+  Buffer.from([0xff, 0xfe, 0x00, 0x80]),
+  Buffer.from('{"type":"meeting.updated","meeting_id":"meeting-0","id":"\xff"}', 'latin1'),
+  `{"type":"meeting.updated","meeting_id":"meeting-0","data":${'['.repeat(10_000)}${']'.repeat(10_000)}}`,
+  JSON.stringify({ type: 'rubbish', meeting_id: 'meeting-0', data: { text: 'x'.repeat(64 * 1024) } }),
+  Buffer.alloc(3 * 1024 * 1024, '{'),
+  JSON.stringify({ type: 'rubbish', meeting_id: { a: 1 } }),
+  JSON.stringify({ type: 'rubbish', meeting_id: 'with space' }),
+  JSON.stringify({ type: 'rubbish', meeting_id: 'x'.repeat(129) }),
+  JSON.stringify({ type: 'Not A Type', meeting_id: 'meeting-0' }),
+  JSON.stringify({ type: 7, meeting_id: 'meeting-0' }),
+  JSON.stringify({ type: 'rubbish', id: 'x'.repeat(65), meeting_id: 'meeting-0' }),
+  JSON.stringify({ type: 'rubbish', recipients: 'nobody\u0000' }),
+];
+
+test('updates doubled, reordered and among rubbish, with three instances listening', async (t) => {
+  const dice = chance(Date.now() % 2 ** 32, 'updates');
+  const users = ['m-00', 'm-07', 'm-29', 'offline'];
+  const { history } = await scenario(t, { rate: 40 }, async ({ cluster, crowd, redis, history }) => {
+    const updates = range(1, UPDATES).map((n) => ({
+      v: 1,
+      id: `update-${n}`,
+      type: 'meeting.updated',
+      meeting_id: `meeting-${n % 5}`,
+      recipients: users,
+      to: n % 3 === 0 ? 'room' : 'both',
+      title: `Title ${n}`,
+      data: { n },
+    }));
+    const counted = async () => {
+      const all = await Promise.all(cluster.names.map((name) => cluster.service(name).metrics()));
+      return all.map((metrics) => metrics.value('chat_redis_unreadable_total'));
+    };
+    const before = await counted();
+    // Each up to three times, all in disorder.
+    const wires = updates.flatMap((update) => Array.from({ length: dice.between(1, 3) }, () => JSON.stringify(update)));
+    wires.push(...RUBBISH);
+    for (let n = wires.length - 1; n > 0; n--) {
+      const m = dice.between(0, n);
+      [wires[n], wires[m]] = [wires[m], wires[n]];
+    }
+    for (const wire of wires) {
+      await redis.command('PUBLISH', CHANNEL, wire);
+      if (dice.happens(0.2)) await time(dice.between(1, 50));
+    }
+    // One without an id is known by its bytes, for 10 s.
+    const nameless = JSON.stringify({ type: 'meeting.updated', meeting_id: 'meeting-0', data: { nameless: true } });
+    for (let n = 0; n < 3; n++) await redis.command('PUBLISH', CHANNEL, nameless);
+
+    const expected = updates.filter(({ to }) => to === 'both').map(({ id }) => id);
+    const inboxOf = async (user) => {
+      const socket = await as(t, cluster.service(dice.pick(cluster.names)), user);
+      const { items } = await accepted(ask(socket, 'notifications_get', { limit: 100, after: 0 }));
+      socket.disconnect();
+      return items;
+    };
+    for (const user of users) {
+      await eventually(async () => {
+        const items = await inboxOf(user);
+        assert.deepEqual(items.map(({ id }) => id).sort(), [...expected].sort(), `the inbox of ${user}`);
+        assert.deepEqual(
+          items.map(({ nseq }) => nseq),
+          range(1, expected.length),
+        );
+      });
+    }
+    for (const user of users.slice(0, -1)) {
+      const told = history.of('told', ({ client, event }) => client === user && event === 'notification');
+      assert.deepEqual(told.map(({ payload }) => payload.id).sort(), [...expected].sort(), `what ${user} was told`);
+    }
+    const after = await counted();
+    after.forEach((count, n) => assert.ok(count > before[n], `i-${n} has counted ${count - before[n]}`));
+    await crowd.acked(30);
+  });
+  const logged = history.of('log').flatMap(({ meeting, items }) => {
+    return items.filter(({ event }) => event === 'meeting_update').map((item) => ({ ...item, meeting }));
+  });
+  const ids = logged.filter(({ data }) => !data.nameless).map(({ event_id, meeting }) => `${meeting} ${event_id}`);
+  assert.deepEqual(
+    ids.sort(),
+    range(1, UPDATES)
+      .map((n) => `meeting-${n % 5} update-${n}`)
+      .sort(),
+  );
+  assert.equal(logged.filter(({ data }) => data.nameless).length, 1);
+});
+
+test('updates of the stream, with an instance that is killed while it takes them', async (t) => {
+  const { history } = await scenario(t, { rate: 40 }, async ({ cluster, crowd, redis }) => {
+    const add = (n) => {
+      const update = { id: `stream-${n}`, type: 'meeting.updated', meeting_id: `meeting-${n % 5}`, data: { n } };
+      return redis.command('XADD', 'meeting_updates:stream', '*', 'data', JSON.stringify(update));
+    };
+    await redis.command('XADD', 'meeting_updates:stream', '*', 'data', 'rubbish');
+    await redis.command('XADD', 'meeting_updates:stream', '*', 'other', '{}');
+    const added = range(1, UPDATES).map(add);
+    await added[0];
+    // In the middle of what it has taken, as far as anybody can tell.
+    await cluster.kill('i-1');
+    await Promise.all(added);
+    await cluster.launch('i-1');
+    await eventually(async () => {
+      const known = crowd.history.of('live', ({ event }) => event.event === 'meeting_update');
+      const ids = new Set(known.map(({ event }) => event.event_id));
+      assert.equal(ids.size, UPDATES, `${ids.size} updates have come`);
+    }, 40_000);
+  });
+  const logged = history.of('log').flatMap(({ items }) => items.filter(({ event }) => event === 'meeting_update'));
+  assert.deepEqual(
+    logged.map(({ event_id }) => event_id).sort(),
+    range(1, UPDATES)
+      .map((n) => `stream-${n}`)
+      .sort(),
+  );
+});
