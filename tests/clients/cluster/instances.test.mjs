@@ -18,8 +18,10 @@ const NOT_RESUMED = { epoch: 0, window: 0, too_many: 0 };
 test('one instance after another is killed, and started again', async (t) => {
   const { counts, history } = await scenario(t, { rate: 80 }, async ({ cluster, crowd }) => {
     for (const name of ['i-1', 'i-2', 'i-0']) {
-      const here = crowd.at(name).length;
-      assert.ok(here > 0, `somebody is at ${name}`);
+      const here = crowd.at(name);
+      assert.ok(here.length > 0, `somebody is at ${name}`);
+      // All of this is on its way when it is killed.
+      for (const member of here) for (let n = 0; n < 5; n++) crowd.say(member);
       await cluster.kill(name);
       await crowd.acked(120);
       await cluster.launch(name);

@@ -74,7 +74,8 @@ class Connection {
   end(reset = false) {
     this.proxy.open.delete(this);
     for (const socket of [this.near, this.far]) {
-      if (reset) socket.resetAndDestroy();
+      // One that is ending cannot be reset: Node would never close it.
+      if (reset && !socket.connecting && !socket.writableEnded) socket.resetAndDestroy();
       else socket.destroy();
     }
   }
