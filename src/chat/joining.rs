@@ -109,7 +109,7 @@ impl Chat {
         let Some(door) = caller.door.clone() else { return };
         let join = match JoinRoom::read(payload) {
             Ok(join) => join,
-            Err(error) => return self.refuse(reply, &error),
+            Err(error) => return self.refuse_in_turn(&door, reply, error),
         };
         let join = Arc::new(Join {
             meeting: join.meeting.id,
@@ -287,7 +287,7 @@ impl Chat {
         let Some(door) = caller.door else { return };
         let leave = match LeaveRoom::read(payload) {
             Ok(leave) => leave,
-            Err(error) => return self.refuse(reply, &error),
+            Err(error) => return self.refuse_in_turn(&door, reply, error),
         };
         let id = leave.meeting.id;
         let left = LeftReply(Some((reply, LeftAck { meeting_id: leave.meeting.sent.to_owned() })));
@@ -307,7 +307,7 @@ impl Chat {
         let Some(door) = caller.door.clone() else { return };
         let typing = match Typing::read(payload) {
             Ok(typing) => typing,
-            Err(error) => return self.refuse(reply, &error),
+            Err(error) => return self.refuse_in_turn(&door, reply, error),
         };
         if caller.user.buckets.typing.take(self.settings.rates.typing, 1, self.now()).is_err() {
             // Nothing is lost: the next one says the same.

@@ -1,6 +1,6 @@
 //! The chat among others: what instances tell one another, and what it hears from them.
 //!
-//! Logged events come with their place in the log. All else is a [`Note`], or an event that somebody emits to sockets.
+//! Logged events come with their place in the log. All else is a note, or an event that somebody emits to sockets.
 
 use std::{
     pin::Pin,

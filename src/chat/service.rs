@@ -362,7 +362,7 @@ impl Chat {
                     }
                 });
             }
-            Err(error) => self.refuse(reply, &error),
+            Err(error) => self.refuse_in_turn(&door, reply, error),
         }
     }
 
@@ -479,6 +479,12 @@ impl Chat {
             None => socket.emit("chat_error", &ChatError { event: &event, reference: reference.as_deref(), error }),
         };
         self.strike(&user);
+    }
+
+    /// The same, behind the answers to what was asked before.
+    pub(super) fn refuse_in_turn(self: &Arc<Self>, door: &Door, reply: Reply, error: Error) {
+        let chat = Arc::clone(self);
+        self.step(door, async move { chat.refuse(reply, &error) });
     }
 
     fn message(self: &Arc<Self>, socket: &Socket, event: Event<'_>) {

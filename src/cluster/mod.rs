@@ -5,7 +5,7 @@
 //! nobody can read are counted and dropped.
 //!
 //! Left to others: what anything means (`chat`), what is kept of it (`store`), connections (`redis`), formats (`adapter`).
-//! Start at [`Cluster`]; how instances know of one another is in [`members`].
+//! Start at [`Cluster`]; how instances know of one another is in `members`.
 
 mod hearing;
 mod members;

@@ -641,8 +641,10 @@ fn killed_connections_lose_nothing_and_double_nothing() {
             while done.load(Ordering::Relaxed) < kills * 50 {
                 thread::yield_now();
             }
-            let killed: u64 = command(&mut redis, &["CLIENT", "KILL", "TYPE", "normal"]);
-            assert!(killed > 0);
+            // It may just be coming back from the last time.
+            while command::<u64>(&mut redis, &["CLIENT", "KILL", "TYPE", "normal"]) == 0 {
+                thread::yield_now();
+            }
         }
     });
     let opened = open(&store);
