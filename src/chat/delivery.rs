@@ -105,9 +105,11 @@ impl Chat {
             let range = Range { meeting: id.clone(), from, epoch: None, limit: REPAIR_PAGE, kinds: Vec::new() };
             let Ok(page) = self.store.range(range, self.now()).await else { return self.repair_again(id) };
             let (room_id, now, has_more) = (id.clone(), self.now(), page.has_more);
-            let (epoch, top) = (Arc::clone(&page.epoch), page.top_seq);
+            let (epoch, top, chat) = (Arc::clone(&page.epoch), page.top_seq, Arc::clone(self));
             let filled = self.ask_room(id, move |room| {
-                fill(room, &room_id, &asked, page, now);
+                if fill(room, &room_id, &asked, page, now) == Filled::ByReload {
+                    chat.metrics.resynced();
+                }
                 (room.state.position().cloned(), room.state.has_hole().then(|| room.state.last_known()))
             });
             let filled = filled.await;
@@ -147,9 +149,10 @@ impl Chat {
 
     /// The log has another life than the room knows of.
     pub(super) fn reload(self: &Arc<Self>, id: &RoomId, standing: Standing) {
-        let room_id = id.clone();
+        let (chat, room_id) = (Arc::clone(self), id.clone());
         self.in_room(id, move |room| {
             if room.state.position().is_some_and(|position| position.epoch != standing.top.epoch) {
+                chat.metrics.resynced();
                 meeting::resync(room, &room_id, Reload::EpochChanged, &standing);
             }
         });
@@ -186,18 +189,33 @@ impl Chat {
     }
 }
 
+/// How a room got to where the log stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Filled {
+    ByEvents,
+    /// Members have to load it.
+    ByReload,
+    /// It has moved since it was asked where it stands.
+    Not,
+}
+
 /// Delivers what the log has said, if that is of use where the room stands by now.
-fn fill(room: &mut Room<Meeting>, id: &RoomId, asked: &Position, page: Page, now: u64) {
-    let Some(position) = room.state.position().filter(|position| position.epoch == asked.epoch) else { return };
+fn fill(room: &mut Room<Meeting>, id: &RoomId, asked: &Position, page: Page, now: u64) -> Filled {
+    let Some(position) = room.state.position().filter(|position| position.epoch == asked.epoch) else {
+        return Filled::Not;
+    };
     let standing =
         Standing { top: Position { epoch: Arc::clone(&page.epoch), seq: page.top_seq }, first_seq: page.first_seq };
     if standing.top.epoch != position.epoch {
         meeting::resync(room, id, Reload::EpochChanged, &standing);
+        Filled::ByReload
     } else if standing.top.seq > position.seq && standing.first_seq > position.seq + 1 {
         meeting::resync(room, id, Reload::WindowExceeded, &standing);
+        Filled::ByReload
     } else {
         for event in page.items {
             meeting::deliver(room, event, now);
         }
+        Filled::ByEvents
     }
 }

@@ -18,10 +18,12 @@ function assertTold({ counts }, epochs = MEETINGS) {
 }
 
 test('FLUSHALL under load', async (t) => {
-  const told = await scenario(t, { rate: 80 }, async ({ redis, crowd, history }) => {
+  const told = await scenario(t, { rate: 80 }, async ({ cluster, redis, crowd, history }) => {
     history.note('loss');
     await redis.command('FLUSHALL');
     await crowd.acked(100);
+    const all = await Promise.all(cluster.names.map((name) => cluster.service(name).metrics()));
+    assert.ok(all.every((metrics) => metrics.value('chat_resyncs_total') > 0), 'every instance has counted it');
     // Scripts are lost with SCRIPT FLUSH only: both.
     await redis.command('SCRIPT', 'FLUSH');
     await crowd.acked(100);
