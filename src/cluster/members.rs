@@ -120,10 +120,7 @@ impl Cluster {
         // Never before it is admitted: who is alive is then still to be found out from what was written before.
         let answer = self.redis.call(call.repeatable()).await;
         // It writes, as appending does: what hinders the one hinders the other.
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = match &answer {
-            Err(CallError::Server { code, .. }) => Some(code.clone()),
-            _ => None,
-        };
+        self.note_trouble(&answer);
         let Ok(Value::Array(answer)) = answer else { return false };
         let mut answer = answer.iter();
         let is_new = answer.next().and_then(integer) == Some(1);
@@ -185,13 +182,30 @@ impl Cluster {
             .int(CHECK_WAIT_MS)
             .int(LAPSE_MS)
             .arg(run_id);
-        match self.redis.call(call.early().repeatable()).await {
+        let answer = self.redis.call(call.early().repeatable()).await;
+        self.note_trouble(&answer);
+        match answer {
             Ok(Value::Array(answer)) => match answer.as_slice() {
                 [open, life] => Some((integer(open)? == 1, u64::try_from(integer(life)?).ok()?)),
                 _ => None,
             },
             _ => None,
         }
+    }
+
+    /// Notes whether the server refuses what has to be done all the time, and says so when that changes.
+    fn note_trouble(&self, answer: &Result<Value, CallError>) {
+        let code = match answer {
+            Err(CallError::Server { code, message }) => Some((code.clone(), message)),
+            _ => None,
+        };
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((code, message)) = &code
+            && trouble.as_ref() != Some(code)
+        {
+            log::error!("Redis refuses what instances need: {code} {message}");
+        }
+        *trouble = code.map(|(code, _)| code);
     }
 
     /// Takes this instance off the list: it ends, and says so.

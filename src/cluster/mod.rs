@@ -344,14 +344,15 @@ impl Cluster {
     /// How it stands with Redis.
     pub fn state(&self) -> RedisState {
         match self.redis.state() {
-            State::Connected { admitted: true } if self.is_hearing.load(Ordering::Relaxed) => {
-                match self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-                    Some(code) => RedisState::Down(code),
-                    None => RedisState::Up,
+            State::Connected { admitted } => {
+                let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                match (trouble, admitted, self.is_hearing.load(Ordering::Relaxed)) {
+                    (Some(code), ..) => RedisState::Down(code),
+                    (None, false, _) => RedisState::Down("waiting for the other instances".into()),
+                    (None, true, false) => RedisState::Down("subscribing".into()),
+                    (None, true, true) => RedisState::Up,
                 }
             }
-            State::Connected { admitted: true } => RedisState::Down("subscribing".into()),
-            State::Connected { admitted: false } => RedisState::Down("waiting for the other instances".into()),
             State::Connecting => RedisState::Down("connecting".into()),
             State::Refused(why) => RedisState::Down(why),
         }
