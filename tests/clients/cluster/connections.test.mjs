@@ -11,8 +11,8 @@ import { ask, eventually, time, within } from '../support/wait.mjs';
 
 /** A hole that a later message shows is filled within so long. */
 const REPAIR_MS = 1500;
-/** A connection that says nothing any more is noticed within so long. */
-const NOTICE_MS = 30_000;
+/** A connection that says nothing any more is noticed within so long: before the logs are compared, after 30 s. */
+const NOTICE_MS = 20_000;
 /** A loss that nothing shows is noticed within so long, and what a slow machine takes. */
 const TAIL_MS = 45_000;
 

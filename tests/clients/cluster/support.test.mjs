@@ -4,6 +4,8 @@ import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { describe, test } from 'node:test';
 
+import { History } from '../support/history/record.mjs';
+import { emitted, pack } from '../support/msgpack.mjs';
 import { ALL, COMMANDS, Proxy, SUBSCRIBERS } from '../support/proxy.mjs';
 import { Redis, RedisClient } from '../support/redis.mjs';
 import { Reader, RedisError, asText, encode } from '../support/resp.mjs';
@@ -60,6 +62,50 @@ describe('the protocol', () => {
 
   test('anything else is refused', () => {
     assert.throws(() => new Reader().push(Buffer.from('HTTP/1.1 200\r\n')), /not Redis' protocol/);
+  });
+});
+
+describe('MessagePack', () => {
+  test('is as emitters write it', () => {
+    const captured =
+      '93a7656d697474657283a47479706502a46461746192a66e6f7469667981a2696407a36e7370a12f' +
+      '83a5726f6f6d7391a7757365723a3432a5666c61677380a665786365707490';
+    assert.equal(emitted(['user:42'], 'notify', { id: 7 }).toString('hex'), captured);
+  });
+
+  const cases = [
+    ['nothing', [null, undefined], '92c0c0'],
+    ['truth', [true, false], '92c3c2'],
+    ['integers', [0, 127, 128, 2 ** 32 - 1], '94007fce00000080ceffffffff'],
+    ['other numbers', [1.5, -1], '92cb3ff8000000000000cbbff0000000000000'],
+    ['bytes', Buffer.from([1, 2]), 'c4020102'],
+    ['the longest short string', 'x'.repeat(31), `bf${'78'.repeat(31)}`],
+    ['a longer string', 'x'.repeat(32), `d920${'78'.repeat(32)}`],
+    ['a long list', Array(16).fill(0), `dc0010${'00'.repeat(16)}`],
+  ];
+  for (const [name, value, bytes] of cases) test(name, () => assert.equal(pack(value).toString('hex'), bytes));
+});
+
+describe('a history', () => {
+  test('tells who was given what how late, live, with a join and by pages', () => {
+    const history = new History();
+    const event = { event: 'chat_message', meeting_id: 'm', epoch: 'e', seq: 1 };
+    history.note('live', { client: 'ann', event });
+    history.note('joined', { client: 'bob', meeting: 'm', ack: { events: [event] } });
+    history.note('page', { client: 'cleo', meeting: 'm', after: 0, ack: { items: [event] } });
+    history.records.forEach((record, n) => (record.at = n * 10));
+    const told = history.lateness().map(({ client, ms }) => `${client} ${ms}`);
+    assert.deepEqual(told, ['cleo 20', 'bob 10', 'ann 0']);
+  });
+
+  test('is given on as it was', async () => {
+    const history = new History();
+    const event = { seq: 1 };
+    const next = history.next(({ op, client }) => op === 'live' && client === 'bob');
+    history.note('live', { client: 'ann', event });
+    history.note('live', { client: 'bob', event });
+    event.seq = 2;
+    assert.deepEqual([(await next).event, history.of('live').length], [{ seq: 1 }, 2]);
   });
 });
 
