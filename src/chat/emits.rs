@@ -221,3 +221,28 @@ fn frames(event: &Event<'_>) -> Vec<Frame> {
         binary_event_frames(NAMESPACE, &event.name, &event.args.json, &event.args.attachments)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_plain_rooms_are_bounded_and_given_back() {
+        let socket = |number: usize| SocketId::new(number.to_string());
+        let mut plain = PlainRooms::default();
+        for number in 0..PLACES_MAX {
+            plain.add(&socket(number), "promo");
+            // Twice is once.
+            plain.add(&socket(number), "promo");
+        }
+        assert_eq!((plain.places, plain.rooms["promo"].len()), (PLACES_MAX, PLACES_MAX), "exactly full");
+        plain.add(&socket(PLACES_MAX), "promo");
+        assert_eq!((plain.places, plain.sockets.len()), (PLACES_MAX, PLACES_MAX), "one past it is not taken");
+        plain.remove(&socket(0), "promo");
+        plain.remove(&socket(0), "promo");
+        plain.add(&socket(PLACES_MAX), "other");
+        assert_eq!((plain.places, plain.rooms.len()), (PLACES_MAX, 2));
+        plain.remove(&socket(PLACES_MAX), "other");
+        assert_eq!((plain.places, plain.rooms.len(), plain.sockets.len()), (PLACES_MAX - 1, 1, PLACES_MAX - 1));
+    }
+}

@@ -131,13 +131,14 @@ impl Deliver for Peers {
         let Some(chat) = self.chat() else { return };
         match Revoke::read(serde_json::from_str(json).ok()) {
             Ok(revoke) => {
+                // Here at once, however long it takes to keep it for others.
+                chat.revoke_here(revoke.clone());
                 chat.run({
                     let chat = Arc::clone(&chat);
                     async move {
                         if chat.keep_revocation(&revoke).await.is_err() {
-                            log::warn!("a revocation is known here only");
+                            log::warn!("a revocation is not kept for instances that begin later");
                         }
-                        chat.revoke_here(revoke);
                     }
                 });
             }

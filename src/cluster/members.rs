@@ -20,9 +20,9 @@ use super::{Cluster, Deliver};
 use crate::redis::{Call, CallError, Script};
 
 /// How often an instance says that it is alive.
-pub const BEAT: Duration = Duration::from_secs(10);
+const BEAT: Duration = Duration::from_secs(10);
 /// After how long without that it is gone, in ms. With the pause between two looks this is less than 45 s.
-pub const LAPSE_MS: u64 = 30_000;
+const LAPSE_MS: u64 = 30_000;
 /// Logs are compared with what is known of them every third time.
 const BEATS_PER_CHECK: u32 = 3;
 /// How long the others have to look after a restart of the server, in ms.

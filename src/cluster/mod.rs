@@ -42,8 +42,6 @@ use crate::{
     types::RoomId,
 };
 
-pub use members::{BEAT, LAPSE_MS};
-
 /// This instance among the others.
 pub struct Cluster {
     redis: Redis,
