@@ -210,6 +210,7 @@ impl Cluster {
 
     /// Takes this instance off the list: it ends, and says so.
     pub async fn leave(&self, last_words: &str) {
+        self.stop_reading().await;
         self.tell(None, last_words);
         let call = Call::command("ZREM").arg(&self.names.instances).arg(&*self.names.uid);
         let _ = self.redis.call(call.within(Duration::from_secs(1))).await;

@@ -67,6 +67,10 @@ pub struct Cluster {
     is_suspected: AtomicBool,
     /// What is known here is being compared with what others have noted.
     is_looking: AtomicBool,
+    /// No more is to be begun.
+    is_ending: AtomicBool,
+    /// Held while updates of the stream are applied.
+    applying: smol::lock::Mutex<()>,
     members: members::Members,
     names: Names,
     settings: Settings,
@@ -246,6 +250,7 @@ struct Names {
     checked: String,
     expected: String,
     notes: String,
+    lease: String,
 }
 
 /// The namespace of all sockets.
@@ -303,6 +308,7 @@ impl Cluster {
             checked: format!("{}{{cluster}}:checked", settings.key_prefix),
             expected: format!("{}{{cluster}}:expected", settings.key_prefix),
             notes: format!("{}{{cluster}}:notes", settings.key_prefix),
+            lease: format!("{}{{cluster}}:stream", settings.key_prefix),
         };
         Arc::new(Self {
             redis,
@@ -318,6 +324,8 @@ impl Cluster {
             trouble: Mutex::default(),
             is_suspected: AtomicBool::new(false),
             is_looking: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
+            applying: smol::lock::Mutex::new(()),
             members: members::Members::default(),
             names,
             settings,

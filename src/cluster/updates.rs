@@ -1,12 +1,16 @@
 //! The stream of meeting updates: what was added while no instance was there is taken in as well.
 //!
-//! One instance at a time reads it, so that what happens to a meeting happens in its order. An entry is acknowledged when
-//! it has been applied; if the instance ends, another one reads on after [`PENDING_MS`], with what was not acknowledged.
+//! One instance at a time reads it, so that what happens to a meeting happens in its order: the one that has the lease.
+//! All read under one name, so what one has taken and not acknowledged is what the next one finds first. An instance that
+//! ends gives the lease back; one that dies keeps it for [`LEASE_MS`].
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use redis::Value;
-use smol::Timer;
+use smol::{Timer, future::FutureExt as _};
 
 use super::{
     Cluster, UPDATES_STREAM,
@@ -15,49 +19,69 @@ use super::{
 use crate::redis::{Call, CallError, Script};
 
 static LEASE: Script = Script::new(include_str!("lease.lua"));
+static RELEASE: Script = Script::new(include_str!("release.lua"));
 
 const GROUP: &str = "chat";
+/// The group's only consumer: whoever has the lease.
+const CONSUMER: &str = "chat";
+/// What was taken and not acknowledged, from the first on; what nobody has taken.
+const PENDING: &str = "0";
+const NEW: &str = ">";
 /// Entries that are taken at a time.
 const COUNT: u64 = 64;
 /// How long one question waits for entries, in ms.
-const BLOCK_MS: u64 = 5000;
-/// How long an instance has to apply what it has taken, in ms.
-const PENDING_MS: u64 = 15_000;
-/// The pause after the stream could not be read, or does not exist.
+const BLOCK_MS: u64 = 2000;
+/// For how long an instance may read, in ms, unless it asks again.
+const LEASE_MS: u64 = 6000;
+/// The pause after the stream could not be read, or does not exist, and before it is asked again who reads.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long an instance that ends waits for the update that it is applying.
+const LAST_UPDATE: Duration = Duration::from_secs(1);
 /// Which field of an entry holds the update.
 const FIELD: &str = "data";
 
 impl Cluster {
-    /// Takes updates from the stream, for ever.
+    /// Takes updates from the stream, until this instance ends.
     pub async fn read_updates(self: Arc<Self>) {
-        loop {
-            // Two at a time could apply two updates of one meeting in the wrong order.
-            if !self.leads().await {
+        while !self.is_ending.load(Ordering::Relaxed) {
+            let Some(mut renew_at) = self.lease().await else {
                 Timer::after(PAUSE).await;
                 continue;
-            }
-            let taken = match self.take_over().await {
-                Ok(0) => self.take_new().await,
+            };
+            // What was taken before comes first.
+            let taken = match self.take(PENDING, &mut renew_at).await {
+                Ok(Taken { count: 0, .. }) => self.take(NEW, &mut renew_at).await,
                 taken => taken,
             };
-            if taken.is_err() {
-                Timer::after(PAUSE).await;
-                if !self.make_group().await {
+            match taken {
+                Ok(Taken { count, done }) if done == count => {}
+                Ok(_) => _ = Timer::after(PAUSE).await,
+                Err(_) => {
                     Timer::after(PAUSE).await;
+                    if !self.make_group().await {
+                        Timer::after(PAUSE).await;
+                    }
                 }
-            }
-            if self.deliver().is_none() {
-                return;
             }
         }
     }
 
-    /// Whether it is for this instance to read the stream.
-    async fn leads(&self) -> bool {
-        let lease = format!("{}{{cluster}}:stream", self.settings.key_prefix);
-        let call = Call::script(&LEASE, 1).arg(lease).arg(&*self.names.uid).int(PENDING_MS);
-        matches!(self.redis.call(call).await, Ok(value) if integer(&value) == Some(1))
+    /// Asks for the lease, or for more of it, and returns when to do so again. `None` if somebody else has it, or nobody can
+    /// say.
+    async fn lease(&self) -> Option<Instant> {
+        let renew_at = Instant::now() + Duration::from_millis(LEASE_MS / 2);
+        let call = Call::script(&LEASE, 1).arg(&self.names.lease).arg(&*self.names.uid).int(LEASE_MS);
+        let answer = self.redis.call(call.repeatable()).await.ok()?;
+        (integer(&answer) == Some(1)).then_some(renew_at)
+    }
+
+    /// Reads no more, and lets others do so. Waits a little for the update that is being applied.
+    pub(super) async fn stop_reading(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+        let applied = async { _ = self.applying.lock().await };
+        applied.or(async { _ = Timer::after(LAST_UPDATE).await }).await;
+        let call = Call::script(&RELEASE, 1).arg(&self.names.lease).arg(&*self.names.uid);
+        let _ = self.redis.call(call.within(LAST_UPDATE)).await;
     }
 
     /// Makes the group that reads the stream from its first entry, if there is a stream.
@@ -70,56 +94,38 @@ impl Cluster {
         }
     }
 
-    /// Takes over what others have left. Returns how many entries that were.
-    async fn take_over(&self) -> Result<usize, CallError> {
-        let call = Call::command("XAUTOCLAIM")
-            .arg(UPDATES_STREAM)
-            .arg(GROUP)
-            .arg(&*self.names.uid)
-            .int(PENDING_MS)
-            .arg("0")
-            .arg("COUNT")
-            .int(COUNT);
-        match self.redis.call(call).await? {
-            // Cursor, entries, and those that were deleted meanwhile.
-            Value::Array(answer) => match answer.into_iter().nth(1) {
-                Some(entries) => self.apply(entries).await,
-                None => Ok(0),
-            },
-            _ => Ok(0),
-        }
-    }
-
-    async fn take_new(&self) -> Result<usize, CallError> {
+    async fn take(&self, from: &str, renew_at: &mut Instant) -> Result<Taken, CallError> {
         let call = Call::command("XREADGROUP")
             .arg("GROUP")
             .arg(GROUP)
-            .arg(&*self.names.uid)
+            .arg(CONSUMER)
             .arg("COUNT")
             .int(COUNT)
             .arg("BLOCK")
             .int(BLOCK_MS)
             .arg("STREAMS")
             .arg(UPDATES_STREAM)
-            .arg(">");
+            .arg(from);
         // [[stream, entries]], or nothing.
         match self.redis.block(call.within(Duration::from_millis(2 * BLOCK_MS))).await? {
             Value::Array(streams) => match streams.into_iter().next() {
                 Some(Value::Array(stream)) => match stream.into_iter().nth(1) {
-                    Some(entries) => self.apply(entries).await,
-                    None => Ok(0),
+                    Some(Value::Array(entries)) => self.apply(entries, renew_at).await,
+                    _ => Ok(Taken::default()),
                 },
-                _ => Ok(0),
+                _ => Ok(Taken::default()),
             },
-            _ => Ok(0),
+            _ => Ok(Taken::default()),
         }
     }
 
-    async fn apply(&self, entries: Value) -> Result<usize, CallError> {
-        let Value::Array(entries) = entries else { return Ok(0) };
-        let mut done = Vec::new();
+    /// Applies one entry after the other, up to the first that cannot be, and acknowledges them.
+    async fn apply(&self, entries: Vec<Value>, renew_at: &mut Instant) -> Result<Taken, CallError> {
+        let _applying = self.applying.lock().await;
         let count = entries.len();
+        let mut done = Vec::new();
         for entry in entries {
+            // [id, [field, value, ...]], or [id, nil] if the entry was deleted meanwhile.
             let Value::Array(entry) = entry else { continue };
             let mut entry = entry.into_iter();
             let (Some(id), fields) = (entry.next(), entry.next()) else { continue };
@@ -131,7 +137,10 @@ impl Cluster {
                     .and_then(|pair| text(pair.last()?).map(ToOwned::to_owned)),
                 _ => None,
             };
-            let Some(deliver) = self.deliver() else { return Ok(0) };
+            if !self.may_go_on(renew_at).await {
+                break;
+            }
+            let Some(deliver) = self.deliver() else { break };
             let is_done = match json {
                 Some(json) => deliver.kept_update(json).await,
                 None => {
@@ -139,14 +148,34 @@ impl Cluster {
                     true
                 }
             };
-            if is_done {
-                done.push(id);
+            if !is_done {
+                break;
             }
+            done.push(id);
         }
+        let taken = Taken { count, done: done.len() };
         if !done.is_empty() {
             let call = Call::command("XACK").arg(UPDATES_STREAM).arg(GROUP);
             self.redis.call(done.into_iter().fold(call, Call::arg).repeatable()).await?;
         }
-        Ok(count)
+        Ok(taken)
     }
+
+    /// Whether it is still for this instance to read.
+    async fn may_go_on(&self, renew_at: &mut Instant) -> bool {
+        if Instant::now() >= *renew_at {
+            match self.lease().await {
+                Some(later) => *renew_at = later,
+                None => return false,
+            }
+        }
+        !self.is_ending.load(Ordering::Relaxed)
+    }
+}
+
+/// How many entries were taken, and how many of them applied and acknowledged.
+#[derive(Default)]
+struct Taken {
+    count: usize,
+    done: usize,
 }

@@ -11,6 +11,10 @@ import { ask, assertHas, eventually, once, record } from '../support/wait.mjs';
 
 const CHANNEL = 'meeting_updates';
 const STREAM = 'meeting_updates:stream';
+/** Who reads the stream. */
+const LEASE = 'chat:{cluster}:stream';
+/** For what waits until others may take over what somebody who was killed had begun, in ms. */
+const TAKEN_OVER_MS = 60_000;
 const SETTINGS = { ROOM_CLOSE_AFTER: '1s', REMINDERS: 'off' };
 
 let cluster;
@@ -370,10 +374,10 @@ test('the stream is read from where it was left, whether there was an instance o
   const add = (id) =>
     client.xAdd(STREAM, '*', { data: JSON.stringify({ id, type: 'x', meeting_id: meeting, recipients: [user] }) });
   const ids = (items) => items.map((item) => item.event_id ?? item.id);
-  /** What is kept, as soon as it is this much. */
+  /** What is kept, as soon as it is this much: whoever was killed while it read is waited for. */
   const kept = async (service, count) => {
     const socket = await member(t, service, meeting);
-    await eventually(async () => assert.ok((await history(socket, meeting)).length >= count));
+    await eventually(async () => assert.ok((await history(socket, meeting)).length >= count), TAKEN_OVER_MS);
     const { items } = (await asUser(service, user).get('/notifications')).json();
     assert.deepEqual(ids(items).sort(), ids(await history(socket, meeting)).sort());
     return ids(await history(socket, meeting));
@@ -381,18 +385,18 @@ test('the stream is read from where it was left, whether there was an instance o
   await add('before the first instance');
   assert.deepEqual(await kept(await own.add(), 1), ['before the first instance']);
   await own.add();
-  for (const end of [
-    () => own.kill(),
-    () => Promise.all(own.services.splice(0).map((service) => (service.signal('SIGTERM'), service.exited))),
-  ]) {
+  for (const signal of ['SIGKILL', 'SIGTERM']) {
     const before = await kept(own.services[0], 0);
-    await end();
+    await Promise.all(own.services.splice(0).map((service) => (service.signal(signal), service.exited)));
+    if (signal === 'SIGTERM') assert.equal(await client.exists(LEASE), 0, 'nobody has to wait for those that end');
     const added = range(1, 5).map(() => fresh('while away'));
     for (const id of added) await add(id);
     await add(before[0]);
     await Promise.all([own.add(), own.add(), own.add()]);
     for (const service of own.services) assert.deepEqual(await kept(service, before.length + 5), [...before, ...added]);
   }
+  await eventually(async () => assert.equal((await client.xPending(STREAM, 'chat')).pending, 0));
+  assert.equal((await client.xInfoConsumers(STREAM, 'chat')).length, 1, 'however many instances there were');
 });
 
 // Side by side, as what somebody else has begun is taken over only after a while.
@@ -420,7 +424,7 @@ describe('what is in the stream is done once', { concurrency: true }, () => {
           if (isPublished) client.publish(CHANNEL, data);
           if (isAdded) client.xAdd(STREAM, '*', { data });
         }
-        await eventually(async () => assert.ok((await history(reader, meeting)).length > begun));
+        await eventually(async () => assert.ok((await history(reader, meeting)).length > begun), TAKEN_OVER_MS);
         reader.disconnect();
       },
       /** In the end each has been logged once, and notified once. */
@@ -431,7 +435,7 @@ describe('what is in the stream is done once', { concurrency: true }, () => {
         await eventually(async () => {
           assert.equal((await done()).length, ids.length, 'in the log');
           assert.equal(await unread(), ids.length, 'in the inbox');
-        }, 60_000);
+        }, TAKEN_OVER_MS);
         assert.deepEqual(await done(), [...ids].sort());
       },
     };
