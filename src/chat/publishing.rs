@@ -469,7 +469,7 @@ impl Chat {
             match chat.store.take_reminders(chat.now()).await {
                 Ok(reminders) => {
                     for reminder in reminders {
-                        chat.send_reminder(reminder).await;
+                        chat.send_reminder(&reminder).await;
                     }
                 }
                 Err(error) => log::warn!("reminders have to wait: {error:?}"),
@@ -478,12 +478,21 @@ impl Chat {
         });
     }
 
-    async fn send_reminder(self: &Arc<Self>, reminder: Reminder) {
+    async fn send_reminder(self: &Arc<Self>, reminder: &Reminder) {
         let now = self.now();
-        let Reminder { meeting, starts_at, offset, recipients, title, .. } = reminder;
-        if now > starts_at.saturating_add(REMINDER_LATE_MS) {
-            return;
+        if now <= reminder.starts_at.saturating_add(REMINDER_LATE_MS)
+            && let Err(error) = self.apply_reminder(reminder, now).await
+        {
+            return log::warn!("a reminder has to wait: {}", error.message);
         }
+        if let Err(error) = self.store.drop_reminder(reminder, now).await {
+            // It is known by its id, and nobody is told twice.
+            log::debug!("a reminder comes again: {error:?}");
+        }
+    }
+
+    async fn apply_reminder(self: &Arc<Self>, reminder: &Reminder, now: u64) -> Result<(), Error> {
+        let Reminder { meeting, starts_at, offset, recipients, title, .. } = reminder.clone();
         let data = ReminderData { starts_at, in_ms: starts_at.saturating_sub(now), offset: &offset };
         let id = Update::derived_id(format!("reminder:{}:{starts_at}:{offset}", meeting.as_str()).as_bytes());
         let update = Update {
@@ -504,9 +513,7 @@ impl Chat {
             ts: None,
             broadcast: false,
         };
-        if let Err(error) = self.apply(&update, &id).await {
-            log::warn!("a reminder is lost: {}", error.message);
-        }
+        self.apply(&update, &id).await
     }
 }
 

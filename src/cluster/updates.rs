@@ -19,6 +19,7 @@ use super::{
 use crate::redis::{Call, CallError, Script};
 
 static LEASE: Script = Script::new(include_str!("lease.lua"));
+static SHED: Script = Script::new(include_str!("shed.lua"));
 static RELEASE: Script = Script::new(include_str!("release.lua"));
 
 const GROUP: &str = "chat";
@@ -29,6 +30,8 @@ const PENDING: &str = "0";
 const NEW: &str = ">";
 /// Entries that are taken at a time.
 const COUNT: u64 = 64;
+/// The most bytes of an entry, in all its fields: as many as are taken at a time fit into one answer then.
+const ENTRY_MAX_BYTES: u64 = 512 * 1024;
 /// How long one question waits for entries, in ms.
 const BLOCK_MS: u64 = 2000;
 /// For how long an instance may read, in ms, unless it asks again.
@@ -58,11 +61,25 @@ impl Cluster {
                 Ok(_) => _ = Timer::after(PAUSE).await,
                 Err(_) => {
                     Timer::after(PAUSE).await;
+                    self.shed().await;
                     if !self.make_group().await {
                         Timer::after(PAUSE).await;
                     }
                 }
             }
+        }
+    }
+
+    /// Passes over what was taken and cannot be read, as the answer would be too large: all of that would be asked for again
+    /// and again.
+    async fn shed(&self) {
+        let call = Call::script(&SHED, 1).arg(UPDATES_STREAM).arg(GROUP).int(COUNT).int(ENTRY_MAX_BYTES);
+        let Some(count) = self.redis.call(call).await.ok().as_ref().and_then(integer) else { return };
+        for _ in 0..count {
+            self.metrics.unreadable();
+        }
+        if count > 0 {
+            log::warn!("{count} entries of {UPDATES_STREAM} were left out: larger than {ENTRY_MAX_BYTES} bytes");
         }
     }
 

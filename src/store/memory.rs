@@ -318,6 +318,11 @@ impl Store for Memory {
         Answer::ready(Ok(self.calendar(|calendar| calendar.take(now))))
     }
 
+    fn drop_reminder(&self, reminder: &Reminder, _now: u64) -> Answer<'_, ()> {
+        self.calendar(|calendar| calendar.drop_one(reminder));
+        Answer::ready(Ok(()))
+    }
+
     fn next_reminder(&self) -> Option<u64> {
         lock(&self.calendar).next()
     }

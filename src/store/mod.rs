@@ -81,8 +81,12 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces a meeting's reminders. Without `due` that drops them.
     fn set_reminders(&self, meeting: &RoomId, reminders: Reminders, now: u64) -> Answer<'_, ()>;
 
-    /// Takes the reminders whose time has come: each is given to one caller only.
+    /// Takes the reminders whose time has come: each is given to one caller, and after [`REMINDER_TAKEN_MS`] to another,
+    /// unless it is [dropped](Self::drop_reminder).
     fn take_reminders(&self, now: u64) -> Answer<'_, Vec<Reminder>>;
+
+    /// Drops a reminder that is done. One that was replaced meanwhile stays.
+    fn drop_reminder(&self, reminder: &Reminder, now: u64) -> Answer<'_, ()>;
 
     /// When [`take_reminders`](Self::take_reminders) has something to give next, as far as this process knows.
     fn next_reminder(&self) -> Option<u64>;
@@ -533,6 +537,9 @@ pub struct Reminders {
     pub title: Option<Box<str>>,
 }
 
+/// How long somebody who has taken reminders has to send them, in ms.
+pub const REMINDER_TAKEN_MS: u64 = 30_000;
+
 /// A reminder whose time has come.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Reminder {
@@ -542,7 +549,7 @@ pub struct Reminder {
     pub starts_at: u64,
     /// How it is called.
     pub offset: Box<str>,
-    /// When it was due.
+    /// When it was due, or was to be given again.
     pub due_at: u64,
     /// Who gets a notification.
     pub recipients: Vec<Arc<str>>,

@@ -35,8 +35,8 @@ use crate::{
     redis::{Call, CallError, Redis, Script},
     store::{
         Answer, Append, Appended, Change, Content, From, InboxPage, InboxRange, InboxRead, Kind, Known, Marked,
-        Notification, Notified, Open, Opened, Page, Participation, Position, Range, Read, Reminder, Reminders,
-        Standing, Store, StoreError, Unread, Usage, fields, new_epoch, note_payload,
+        Notification, Notified, Open, Opened, Page, Participation, Position, REMINDER_TAKEN_MS, Range, Read, Reminder,
+        Reminders, Standing, Store, StoreError, Unread, Usage, fields, new_epoch, note_payload,
         redis::{
             reminders::Waiting,
             reply::{Fields, parse},
@@ -617,11 +617,25 @@ impl Store for RedisStore {
     }
 
     fn take_reminders(&self, now: u64) -> Answer<'_, Vec<Reminder>> {
-        let call = self.on_reminders(&scripts::TAKE_REMINDERS).int(number(now)).int(TAKEN_MAX);
+        let again_at = number(now.saturating_add(REMINDER_TAKEN_MS));
+        let call = self.on_reminders(&scripts::TAKE_REMINDERS).int(number(now)).int(again_at).int(TAKEN_MAX);
         self.ask(call, now, |value| {
             let (waiting, taken) = reminders::taken(value)?;
             self.note_waiting(waiting);
             Some(taken)
+        })
+    }
+
+    fn drop_reminder(&self, reminder: &Reminder, now: u64) -> Answer<'_, ()> {
+        let call = self
+            .on_reminders(&scripts::DROP_REMINDER)
+            .arg(reminder.meeting.as_str())
+            .int(number(reminder.starts_at))
+            .arg(reminder.offset.as_bytes())
+            .repeatable();
+        self.ask(call, now, |value| {
+            self.note_waiting(reminders::waiting(value)?);
+            Some(())
         })
     }
 

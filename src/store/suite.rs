@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     Answer, Append, Appended, Change, Content, From, InboxPage, InboxRange, InboxRead, Kind, Known, LogEvent, Marked,
-    Missed, Notification, Open, Opened, Page, Position, Range, Read, Reminder, Reminders, Standing, Store, StoreError,
-    Unread,
+    Missed, Notification, Open, Opened, Page, Position, REMINDER_TAKEN_MS, Range, Read, Reminder, Reminders, Standing,
+    Store, StoreError, Unread,
 };
 use crate::types::{MessageId, RoomId};
 
@@ -54,7 +54,7 @@ macro_rules! store_suite {
                 an_inbox_forgets
                 reading_an_inbox
                 a_claim_holds_for_its_time
-                reminders_are_given_once
+                a_reminder_is_given_until_it_is_done
                 an_erased_meeting_begins_anew
                 an_erased_user_is_forgotten
                 nothing_is_made_by_asking
@@ -1018,7 +1018,7 @@ pub(super) fn a_claim_holds_for_its_time<S: Store>(make: impl Fn(SuiteLimits) ->
     assert!(!wait(store.is_held("unheard of", NOW)));
 }
 
-pub(super) fn reminders_are_given_once<S: Store>(make: impl Fn(SuiteLimits) -> S) {
+pub(super) fn a_reminder_is_given_until_it_is_done<S: Store>(make: impl Fn(SuiteLimits) -> S) {
     let store = make(LIMITS);
     assert_eq!((store.next_reminder(), wait(store.take_reminders(u64::MAX))), (None, Vec::new()));
     let reminders = |starts_at: u64, due: &[(u64, &str)]| Reminders {
@@ -1030,6 +1030,7 @@ pub(super) fn reminders_are_given_once<S: Store>(make: impl Fn(SuiteLimits) -> S
     let set = |meeting: &str, reminders| wait(store.set_reminders(&room(meeting), reminders, NOW));
     let taken = |now| {
         let mut taken = wait(store.take_reminders(now));
+        taken.iter().for_each(|reminder| wait(store.drop_reminder(reminder, now)));
         taken.sort_by(|a, b| (a.due_at, &a.meeting).cmp(&(b.due_at, &b.meeting)));
         taken.into_iter().map(|reminder| (reminder.meeting.as_str().to_owned(), reminder.due_at)).collect::<Vec<_>>()
     };
@@ -1046,8 +1047,22 @@ pub(super) fn reminders_are_given_once<S: Store>(make: impl Fn(SuiteLimits) -> S
         recipients: vec!["a".into(), "b".into()],
         title: Some("Stand-up".into()),
     };
-    assert_eq!(wait(store.take_reminders(NOW + 10)), [first]);
+    assert_eq!(wait(store.take_reminders(NOW + 10)), [first.clone()]);
     assert_eq!((taken(NOW + 10), store.next_reminder()), (Vec::new(), Some(NOW + 20)));
+    // Whoever took it has ended.
+    let again = NOW + 10 + REMINDER_TAKEN_MS;
+    assert_eq!(taken(NOW + 20), [at("m", NOW + 20), at("n", NOW + 20)]);
+    assert_eq!(taken(again - 1), [at("m", NOW + 30), at("n", NOW + 40)]);
+    assert_eq!((store.next_reminder(), store.usage().reminders), (Some(again), 1));
+    assert_eq!(wait(store.take_reminders(again)), [Reminder { due_at: again, ..first.clone() }]);
+    // Replaced meanwhile.
+    set("m", reminders(NOW + 901, &[(again + 10, "15m")]));
+    wait(store.drop_reminder(&first, again));
+    assert_eq!(taken(again + 10), [at("m", again + 10)]);
+    assert_eq!((store.next_reminder(), store.usage().reminders), (None, 0));
+    wait(store.drop_reminder(&first, again));
+    set("m", reminders(NOW + 900, &[(NOW + 20, "5m"), (NOW + 30, "0m")]));
+    set("n", reminders(NOW + 900, &[(NOW + 20, "5m"), (NOW + 40, "0m")]));
     // Moved: what was set before is not due any more.
     set("m", reminders(NOW + 950, &[(NOW + 25, "15m"), (NOW + 35, "5m")]));
     assert_eq!(taken(NOW + 30), [at("n", NOW + 20), at("m", NOW + 25)]);

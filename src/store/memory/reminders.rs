@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    store::{Reminder, Reminders, memory::table::Weigh},
+    store::{REMINDER_TAKEN_MS, Reminder, Reminders, memory::table::Weigh},
     types::RoomId,
 };
 
@@ -91,23 +91,39 @@ impl Calendar {
         }
     }
 
-    /// Takes what is due, at most 256: what is due for longest first.
+    /// Gives what is due, at most 256, what is due for longest first; and puts it off.
     pub(super) fn take(&mut self, now: u64) -> Vec<Reminder> {
-        let mut taken = Vec::new();
-        while taken.len() < TAKEN_MAX
-            && let Some(key) = self.due.first_key_value().map(|(key, _)| *key).filter(|(at, _)| *at <= now)
-            && let Some(due) = self.remove(key)
-        {
+        let keys: Vec<Key> = self.due.range(..=(now, u64::MAX)).map(|(key, _)| *key).take(TAKEN_MAX).collect();
+        let mut taken = Vec::with_capacity(keys.len());
+        for key in keys {
+            let Some(due) = self.due.remove(&key) else { continue };
             taken.push(Reminder {
                 meeting: due.plan.meeting.clone(),
                 starts_at: due.plan.starts_at,
-                offset: due.offset,
+                offset: due.offset.clone(),
                 due_at: key.0,
                 recipients: due.plan.recipients.clone(),
                 title: due.plan.title.clone(),
             });
+            let later = (now.saturating_add(REMINDER_TAKEN_MS), key.1);
+            if let Some(plan) = self.plans.get_mut(&due.plan.meeting) {
+                plan.keys.iter_mut().filter(|other| **other == key).for_each(|other| *other = later);
+            }
+            self.due.insert(later, due);
         }
         taken
+    }
+
+    /// Drops one that is done, unless the meeting's have been replaced.
+    pub(super) fn drop_one(&mut self, reminder: &Reminder) {
+        let Some(plan) = self.plans.get(&reminder.meeting) else { return };
+        if plan.about.starts_at != reminder.starts_at {
+            return;
+        }
+        let is_it = |key: &&Key| self.due.get(key).is_some_and(|due| due.offset == reminder.offset);
+        if let Some(key) = plan.keys.iter().find(is_it).copied() {
+            self.remove(key);
+        }
     }
 
     /// When the first one is due.
@@ -168,7 +184,11 @@ mod tests {
         let (a, b) = (RoomId::new("a"), RoomId::new("b"));
         #[expect(clippy::type_complexity, reason = "a table: one row, one way")]
         let ways: &[(&str, fn(&mut Calendar, &RoomId))] = &[
-            ("taken", |calendar, _| assert_eq!(calendar.take(30).len(), 3)),
+            ("taken and done", |calendar, _| {
+                let taken = calendar.take(30);
+                assert_eq!(taken.len(), 3);
+                taken.iter().for_each(|reminder| calendar.drop_one(reminder));
+            }),
             ("dropped", Calendar::drop_plan),
             ("replaced by none", |calendar, meeting| calendar.set(meeting, Reminders::default())),
             ("dropped one by one", |calendar, _| while calendar.drop_last() {}),

@@ -75,7 +75,7 @@ impl Waiting {
     }
 }
 
-/// The answer of `set_reminders.lua`.
+/// The answer of `set_reminders.lua` and `drop_reminder.lua`.
 pub(super) fn waiting(value: Value) -> Option<Waiting> {
     Waiting::read(&mut Fields::of(value)?)
 }

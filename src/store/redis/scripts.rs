@@ -39,6 +39,7 @@ pub(super) static LIST_MARK: Script = on_user!("list_mark.lua");
 
 pub(super) static SET_REMINDERS: Script = on_reminders!("set_reminders.lua");
 pub(super) static TAKE_REMINDERS: Script = on_reminders!("take_reminders.lua");
+pub(super) static DROP_REMINDER: Script = on_reminders!("drop_reminder.lua");
 
 pub(super) static CLAIM: Script = Script::new(include_str!("claim.lua"));
 pub(super) static PARTICIPANT: Script = Script::new(include_str!("participant.lua"));

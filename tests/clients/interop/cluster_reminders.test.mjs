@@ -12,6 +12,8 @@ const OFFSETS = ['1s', '0s'];
 const AHEAD_MS = 3000;
 /** Of a wait for a reminder: longer than the usual one by the time that it is ahead. */
 const PATIENCE_MS = 30_000;
+/** What an instance has taken is another one's 30 s later. */
+const TAKEN_OVER_MS = 90_000;
 
 let cluster;
 let redis;
@@ -128,6 +130,32 @@ describe('a meeting', { concurrency: true }, () => {
     await eventually(async () => {
       assert.deepEqual(offsets(await inbox(second, user)).sort(), [...OFFSETS].sort());
     }, PATIENCE_MS);
+  });
+
+  test('is announced by the others, once, if the instance that was about it was killed', async (t) => {
+    const own = await startCluster({ instances: 1, settings: { ...SETTINGS, REMINDERS: '0s' } });
+    t.after(() => own.stop());
+    const client = await own.redis.client();
+    const user = fresh('user');
+    const meetings = range(1, 60).map(() => fresh());
+    // A crowd, so that it takes its time.
+    const recipients = [...range(1, 40).map((n) => `crowd-${n}`), user];
+    // After all of them were heard of, however slow the machine is.
+    const starts_at = Date.now() + 4 * AHEAD_MS;
+    const created = { type: 'meeting.created', recipients, starts_at };
+    const told = record(await as(t, own.services[0], user), 'notification');
+    for (const meeting_id of meetings) await publish(client, { ...created, meeting_id });
+    await told.count(meetings.length);
+    await told.some(isReminder, PATIENCE_MS);
+    await own.kill();
+    await Promise.all([own.add(), own.add()]);
+    const socket = await as(t, own.services[0], user);
+    await eventually(async () => {
+      const { notifications } = (await asUser(own.services[1], user).get('/unread')).json();
+      assert.equal(notifications, 2 * meetings.length);
+    }, TAKEN_OVER_MS);
+    for (const meeting of meetings) assert.deepEqual(offsets(await history(socket, meeting)), ['0s'], meeting);
+    assert.ok(told.items.filter(isReminder).length < meetings.length, 'it was killed too late');
   });
 
   test('is announced late, and once, if no instance ran when it began', async (t) => {

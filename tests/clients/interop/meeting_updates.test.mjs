@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 
 import { accepted, as, fresh, history, log, member, range, refused, said, say, settled } from '../support/chat.mjs';
 import { asUser, startCluster } from '../support/interop/cluster.mjs';
+import { unreadable } from '../support/interop/metrics.mjs';
 import { PythonPeer } from '../support/interop/peers.mjs';
 import { API, Rest } from '../support/rest.mjs';
 import { ask, assertHas, eventually, once, record } from '../support/wait.mjs';
@@ -397,6 +398,26 @@ test('the stream is read from where it was left, whether there was an instance o
   }
   await eventually(async () => assert.equal((await client.xPending(STREAM, 'chat')).pending, 0));
   assert.equal((await client.xInfoConsumers(STREAM, 'chat')).length, 1, 'however many instances there were');
+});
+
+test("entries that are too large stand in nobody's way", async (t) => {
+  const own = await startCluster({ instances: 1, settings: SETTINGS });
+  t.after(() => own.stop());
+  const [service] = own.services;
+  const client = await own.redis.client();
+  const meeting = fresh();
+  const socket = await member(t, service, meeting);
+  const updates = record(socket, 'meeting_update');
+  const data = JSON.stringify({ type: 'x', meeting_id: meeting, data: 'x'.repeat(1_100_000) });
+  // All at once: more than one answer of Redis may hold.
+  const all = client.multi();
+  for (let n = 0; n < 64; n++) all.xAdd(STREAM, '*', { data });
+  await all.exec();
+  await client.xAdd(STREAM, '*', { data: JSON.stringify({ type: 'last', meeting_id: meeting }) });
+  await updates.some(({ type }) => type === 'last');
+  assert.deepEqual(updates.items.map(({ type }) => type), ['last']); // prettier-ignore
+  assert.ok((await unreadable(service)) >= 64);
+  await eventually(async () => assert.equal((await client.xPending(STREAM, 'chat')).pending, 0));
 });
 
 // Side by side, as what somebody else has begun is taken over only after a while.
