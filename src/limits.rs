@@ -13,8 +13,8 @@ use std::{
     net::IpAddr,
     num::NonZeroU64,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -39,6 +39,43 @@ impl Rate {
 
     fn capacity_ns(self) -> u64 {
         self.time_ns(self.burst.max(1))
+    }
+}
+
+/// So many slots, each taken until it is given back.
+#[derive(Debug)]
+pub struct Slots {
+    taken: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// A taken slot: given back when it is dropped.
+#[derive(Debug)]
+pub struct Slot(Arc<AtomicUsize>);
+
+impl Slots {
+    /// `max` slots.
+    pub fn new(max: usize) -> Self {
+        Self { taken: Arc::default(), max }
+    }
+
+    /// Takes a slot, if there is one.
+    pub fn take(&self) -> Option<Slot> {
+        let take = |taken| (taken < self.max).then_some(taken + 1);
+        // ORDERING: Relaxed, here and below. A limit: nothing is read because of it.
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok()?;
+        Some(Slot(Arc::clone(&self.taken)))
+    }
+
+    /// How many are taken.
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -249,6 +249,8 @@ impl Metrics {
             page.counter("chat_redis_messages_total", "Published messages received.", one(redis.messages));
             page.gauge("chat_redis_channels", "Channels listened to.", one(redis.channels));
             page.gauge("chat_redis_pending", "Events that wait to be logged.", one(redis.pending));
+            let refused = std::array::from_fn::<_, 6, _>(|at| ("reason", STORE_FAILURES[at], redis.refused[at]));
+            page.counter("chat_store_failures_total", "What the store could not do, by reason.", refused);
         }
         let unreadable = one(self.unreadable.value() + gauges.redis.map_or(0, |redis| redis.left_out));
         page.counter("chat_redis_unreadable_total", "Messages from Redis that were dropped.", unreadable);
@@ -311,7 +313,12 @@ pub struct RedisGauges {
     pub channels: u64,
     /// Events that wait to be logged.
     pub pending: u64,
+    /// What the store could not do, by [`STORE_FAILURES`].
+    pub refused: [u64; 6],
 }
+
+/// Why the store could not do something: the label `reason`.
+const STORE_FAILURES: [&str; 6] = ["away", "full", "unknown", "not_replicated", "refused", "malformed"];
 
 /// The `Content-Type` of what [`Metrics::render`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -677,13 +684,15 @@ mod tests {
 
     #[test]
     fn gauges_of_others_are_shown() {
-        let redis = Some(RedisGauges { is_up: true, left_out: 2, ..RedisGauges::default() });
+        let redis =
+            Some(RedisGauges { is_up: true, left_out: 2, refused: [0, 0, 0, 7, 0, 0], ..RedisGauges::default() });
         let gauges = Gauges { rooms: 1, outbox_bytes: 3, uptime: Duration::from_millis(4_005), redis };
         let samples = parse(&metrics().render(&gauges));
         assert_eq!(samples["chat_rooms"], 1.0);
         assert_eq!(samples["chat_outbox_bytes"], 3.0);
         assert_eq!(samples["chat_uptime_seconds"], 4.005);
         assert_eq!((samples["chat_redis_up"], samples["chat_redis_unreadable_total"]), (1.0, 2.0));
+        assert_eq!(samples["chat_store_failures_total{reason=\"not_replicated\"}"], 7.0);
     }
 
     #[test]

@@ -108,8 +108,9 @@ impl Server {
             .socket_id_prefix(&socket_id_prefix)
             .namespace("/", |namespace| chat.register(namespace))
             .build();
-        let draining_chat = Arc::clone(&chat);
-        let app = SocketIo::new(namespaces, move |socket, notice| draining_chat.announce_drain(socket, notice));
+        let (draining, busy) = (Arc::clone(&chat), Arc::clone(&chat));
+        let app = SocketIo::new(namespaces, move |socket, notice| draining.announce_drain(socket, notice))
+            .wait_while(move |socket| busy.is_busy(socket));
 
         let options = api::Options {
             index: config.environment == Environment::Development,
@@ -242,6 +243,7 @@ fn parts(
                 history_size: config.history_size,
                 history_ttl_ms: millis(config.history_ttl),
                 wait: config.publish_wait,
+                answer_max_bytes: answer_max_bytes(config),
             },
         )),
         None => Arc::new(store::Memory::new(store::MemoryLimits {
@@ -278,7 +280,7 @@ fn parts(
         offload,
         settings: chat::Settings {
             max_payload: config.max_payload,
-            answer_max_bytes: ANSWER_MAX_BYTES.min(config.outbox_max_bytes / 4),
+            answer_max_bytes: answer_max_bytes(config),
             token_in_query: config.auth_query_token,
             rates: chat::Rates {
                 message: rate(limits.msg),
@@ -297,6 +299,10 @@ fn parts(
             room_close_after_ms: millis(config.room_close_after),
         },
     })
+}
+
+fn answer_max_bytes(config: &Config) -> usize {
+    ANSWER_MAX_BYTES.min(config.outbox_max_bytes / 4)
 }
 
 fn invalid(setting: &str, error: &dyn std::fmt::Display) -> StartError {
@@ -362,6 +368,7 @@ fn shared_redis(
         cluster::Settings {
             adapter_prefix: config.redis_prefix.clone(),
             key_prefix: KEY_PREFIX.into(),
+            needs_replicas: config.redis_min_replicas > 0,
             python_channels: config.python_channels.clone(),
         },
         Arc::clone(metrics),
@@ -457,7 +464,7 @@ async fn drain(shared: &Shared, config: &Config) {
     let sessions = shared.sessions();
     let count = sessions.len() as u32;
     log::info!("draining {count} sessions");
-    let mut closing = Vec::with_capacity(sessions.len());
+    let (mut closing, mut busy) = (Vec::with_capacity(sessions.len()), Vec::new());
     for (index, session) in sessions.into_iter().enumerate() {
         // In the middle of its own slot: a single client neither waits for the whole time nor is cut off at once.
         let after = config.drain_spread * (2 * index as u32 + 1) / (2 * count.max(1));
@@ -472,9 +479,23 @@ async fn drain(shared: &Shared, config: &Config) {
         while Instant::now() < at.min(deadline) && shared.session_count() > 0 {
             Timer::at(at.min(deadline).min(Instant::now() + DRAIN_TICK)).await;
         }
-        session.request_close(CloseReason::Draining);
+        match session.peer().is_busy() {
+            // What it has asked for waits, for Redis maybe.
+            true => busy.push(session),
+            false => session.request_close(CloseReason::Draining),
+        }
     }
-    // Those that were opened in the very moment in which the drain began.
+    while !busy.is_empty() && Instant::now() < deadline {
+        busy.retain(|session| {
+            let is_busy = session.peer().is_busy();
+            if !is_busy {
+                session.request_close(CloseReason::Draining);
+            }
+            is_busy
+        });
+        Timer::after(DRAIN_TICK).await;
+    }
+    // Those, and whoever came in the very moment in which the drain began.
     for session in shared.sessions() {
         session.request_close(CloseReason::Draining);
     }

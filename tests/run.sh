@@ -194,6 +194,7 @@ prepare_clients() {
 part_redis() {
   need redis-server redis-server
   need faketime faketime
+  need openssl openssl
   prepare_clients || return 0
   prepare emitters install_emitters || return 0
   local file service_files=() files=()

@@ -215,17 +215,18 @@ impl Access {
         Begin::Seat(Seat { access: self, pair, cell: Arc::clone(&flight.cell) })
     }
 
-    /// Asks the sources in their order. With a failure: how many ms after `now` it is known, at least.
-    async fn ask(&self, pair: &Pair, now: u64) -> (Answer, u64) {
+    /// Asks the sources in their order. With a failure: how many ms after `now` it is known, at least; `None` if asking again
+    /// troubles nobody.
+    async fn ask(&self, pair: &Pair, now: u64) -> (Answer, Option<u64>) {
         match self.participants.right(&pair.meeting, &pair.user, now).await {
-            Ok(Some(right)) => return (Answer::Granted(right), 0),
+            Ok(Some(right)) => return (Answer::Granted(right), Some(0)),
             Ok(None) => {}
             // Whoever was removed there must not come in because that cannot be read.
-            Err(_) => return (Answer::Failed, 0),
+            Err(_) => return (Answer::Failed, None),
         }
-        let Some(url) = &self.authz_url else { return (Answer::Silent, 0) };
+        let Some(url) = &self.authz_url else { return (Answer::Silent, Some(0)) };
         let question = Question { user_id: &pair.user, meeting_id: &pair.meeting, action: "join" };
-        let Ok(json) = serde_json::to_string(&question) else { return (Answer::Failed, 0) };
+        let Ok(json) = serde_json::to_string(&question) else { return (Answer::Failed, Some(0)) };
         let request =
             FetchRequest { url: url.clone(), json: Some(json), timeout: AUTHZ_TIMEOUT, max_bytes: MAX_ANSWER_BYTES };
         let answer = match self.fetch.fetch(request).await {
@@ -240,17 +241,17 @@ impl Access {
                 self.warn(now, format_args!("{error:?}"));
                 if error == FetchError::Timeout {
                     // There is no clock here, but so much is certain; else the back-off would be over as it begins.
-                    return (Answer::Failed, AUTHZ_TIMEOUT.as_millis() as u64);
+                    return (Answer::Failed, Some(AUTHZ_TIMEOUT.as_millis() as u64));
                 }
                 Answer::Failed
             }
         };
-        (answer, 0)
+        (answer, Some(0))
     }
 
     /// Keeps an answer for those to come, and returns it for those who wait. `None` if the pair was forgotten since it was
     /// asked about.
-    fn settle(&self, seat: &Seat<'_>, answer: Answer, failed_after_ms: u64, now: u64) -> Option<Answer> {
+    fn settle(&self, seat: &Seat<'_>, answer: Answer, failed_after_ms: Option<u64>, now: u64) -> Option<Answer> {
         let mut flights = self.flights();
         let is_current = flights.get(&seat.pair).is_some_and(|flight| Arc::ptr_eq(&flight.cell, &seat.cell));
         if !is_current {
@@ -258,6 +259,7 @@ impl Access {
             return (answer == Answer::Failed).then_some(answer);
         }
         flights.remove(&seat.pair);
+        let Some(failed_after_ms) = failed_after_ms else { return Some(answer) };
         if self.known.len() >= self.limits.known {
             self.make_room(now);
         }

@@ -144,7 +144,11 @@ impl Chat {
 
     fn repair_again(self: &Arc<Self>, id: &RoomId) {
         let (chat, room_id) = (Arc::clone(self), id.clone());
-        self.in_room(id, move |room| chat.repair_later(room, &room_id, REPAIR_AGAIN_MS));
+        self.in_room(id, move |room| {
+            if room.state.note_repair() {
+                chat.schedule.add(chat.now() + REPAIR_AGAIN_MS, Job::Catch(room_id));
+            }
+        });
     }
 
     /// The log has another life than the room knows of.
@@ -178,7 +182,7 @@ impl Chat {
     }
 
     /// Asks a room, however busy it is. `None` if there is no such room.
-    fn ask_room<R: Send + 'static>(
+    pub(super) fn ask_room<R: Send + 'static>(
         &self,
         id: &RoomId,
         ask: impl FnOnce(&mut Room<Meeting>) -> R + Send + 'static,

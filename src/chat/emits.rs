@@ -135,10 +135,20 @@ impl Chat {
         self.run(async move {
             for room in rooms {
                 if let Some(meeting) = meeting_of_room(&room) {
+                    // If it fails, it is tried again with the next look at all of them.
                     let _ = cluster.listen(&RoomId::new(meeting), chat.now()).await;
                 }
             }
         });
+    }
+
+    /// Makes sure that rooms which are no meetings are listened to.
+    pub(super) async fn listen_for_plain_rooms(&self) {
+        let Some(cluster) = &self.cluster else { return };
+        let rooms: Vec<Box<str>> = self.plain_rooms().rooms.keys().map(|room| room.as_ref().into()).collect();
+        for meeting in rooms.iter().filter_map(|room| meeting_of_room(room)) {
+            cluster.listen_still(&RoomId::new(meeting), self.now()).await;
+        }
     }
 
     /// Takes sockets out of rooms that are no meetings.

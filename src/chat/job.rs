@@ -120,7 +120,7 @@ impl Chat {
             }),
             Job::Catch(id) => self.run({
                 let chat = Arc::clone(self);
-                async move { chat.repair(&id).await }
+                async move { chat.repair_if_needed(&id, true).await }
             }),
             Job::Peers(id) => self.run({
                 let chat = Arc::clone(self);

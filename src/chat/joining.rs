@@ -463,6 +463,7 @@ pub(super) fn store_error(error: StoreError) -> Error {
         StoreError::Closed => (Code::RoomClosed, "the meeting is closed, and can only be read"),
         StoreError::TooManyReactions => (Code::LimitReached, "expected at most 20 different emoji on a message"),
         StoreError::EpochDiffers => (Code::Conflict, "epoch: the log has begun anew"),
+        StoreError::Broken => (Code::Internal, "what is kept of it cannot be used"),
         StoreError::Unavailable { retry_after_ms } => return Error::unavailable("the log is away", retry_after_ms),
     };
     Error::new(code, message)

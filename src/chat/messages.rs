@@ -1,9 +1,6 @@
 //! What is said in a meeting, and read of it.
 
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -121,8 +118,9 @@ impl SendMessage<'_> {
     pub fn prepare(self, sender: &Identity) -> Message {
         let mentions: Option<Vec<Arc<str>>> =
             self.mentions.as_ref().map(|users| users.iter().map(|user| user.as_ref().into()).collect());
-        let mut hasher = DefaultHasher::new();
-        self.unescaped_text().hash(&mut hasher);
+        // Other instances compare it as well, and those that begin later.
+        let digest = sha1_smol::Sha1::from(self.unescaped_text()).digest().bytes();
+        let fingerprint = digest.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         let content = ChatMessage {
             meeting_id: self.meeting.as_str(),
             sender: &sender.user_id,
@@ -136,7 +134,7 @@ impl SendMessage<'_> {
         let content = content.content();
         Message {
             content,
-            fingerprint: hasher.finish(),
+            fingerprint,
             meeting: self.meeting,
             client_id: self.client_id.as_deref().map(Into::into),
             reply_to: self.reply_to,
@@ -194,7 +192,9 @@ impl Chat {
         let change = Change::Message { id, content, client_id, fingerprint, reply_to };
         let appended = self.append(&caller, &meeting, change).await?;
         let place = appended.place.clone();
-        if appended.event.is_some() && !(mentions.is_empty() && appended.reply_author.is_none()) {
+        // Another instance may have logged it, and ended before they were told. Nobody is told twice.
+        let is_untold = appended.event.is_some() || self.cluster.is_some();
+        if is_untold && !(mentions.is_empty() && appended.reply_author.is_none()) {
             self.tell_mentioned(&caller, &meeting, mentions, appended.reply_author.clone(), place.clone());
         }
         let id = place.id.unwrap_or(id);

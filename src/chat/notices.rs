@@ -10,9 +10,11 @@ use crate::{
     chat::{
         Chat, Error,
         command::{Notifications, ReadNotifications},
+        error::Code,
         event::{self, to_json},
         joining::store_error,
         messages::shorten,
+        peers::Note,
         service::{Caller, NAMESPACE, client},
     },
     outbox::Frame,
@@ -20,6 +22,13 @@ use crate::{
     store::{From, InboxRange, Notification, Place},
     types::RoomId,
 };
+
+/// How long it is tried to notify somebody of a message, with which pauses at first and at most.
+const NOTICE_WAIT_MS: u64 = 60_000;
+const NOTICE_PAUSE_MS: u64 = 250;
+const NOTICE_PAUSE_MAX_MS: u64 = 4000;
+/// How many wait at a time to be tried again.
+pub(super) const NOTICES_WAITING_MAX: usize = 1000;
 
 /// The ack of `notifications_get`.
 #[derive(Serialize, Debug)]
@@ -137,9 +146,10 @@ impl Chat {
             let mut told = vec![Arc::clone(&sender)];
             let mentioned = mentions.into_iter().map(|user| (user, "chat.mention"));
             for (user, kind) in mentioned.chain(reply_author.map(|user| (user, "chat.reply"))) {
-                if told.contains(&user) || !chat.may_read(&user, &meeting).await {
+                if told.contains(&user) {
                     continue;
                 }
+                told.push(Arc::clone(&user));
                 let id = format!("{message_id}.{}", kind.trim_start_matches("chat."));
                 let json = to_json(&ChatNotice {
                     id: &id,
@@ -150,13 +160,45 @@ impl Chat {
                     data: ChatNoticeData { message_id: &message_id, seq: place.seq, epoch: &place.epoch },
                     ts: place.ts,
                 });
-                let notification = Notification { id: id.into(), json: json.into(), is_kept: true, expires_at: None };
-                if let Err(error) = chat.notify(&user, notification).await {
-                    log::warn!("a notification is lost: {}", error.message);
+                if chat.may_read(&user, &meeting).await {
+                    chat.notify_of_message(&user, id.into(), json.into()).await;
+                } else if !chat.users.is_connected(&user) {
+                    // Their token may say more than is known here.
+                    let meeting = meeting.as_str().into();
+                    chat.tell(None, &Note::Mentioned { meeting, user, id: id.into(), json: json.into() });
                 }
-                told.push(user);
             }
         });
+    }
+
+    /// Notifies somebody who is connected here of a message that was sent at another instance, if they may read it.
+    pub(super) fn heed_mention(self: &Arc<Self>, meeting: RoomId, user: Arc<str>, id: Box<str>, json: Box<str>) {
+        if !self.users.is_connected(&user) {
+            return;
+        }
+        let chat = Arc::clone(self);
+        self.run(async move {
+            if chat.may_read(&user, &meeting).await {
+                chat.notify_of_message(&user, id, json).await;
+            }
+        });
+    }
+
+    /// Notifies somebody of a message that was acked: however often that takes, within limits.
+    async fn notify_of_message(&self, user: &Arc<str>, id: Box<str>, json: Box<str>) {
+        let notification = Notification { id, json, is_kept: true, expires_at: None };
+        let (mut waited_ms, mut pause_ms) = (0, NOTICE_PAUSE_MS);
+        while let Err(error) = self.notify(user, notification.clone()).await {
+            if error.code != Code::Unavailable || waited_ms >= NOTICE_WAIT_MS {
+                return log::warn!("a notification is lost: {}", error.message);
+            }
+            let Some(_slot) = self.notices_waiting.take() else {
+                return log::warn!("a notification is lost: too many wait already");
+            };
+            self.sleep(pause_ms).await;
+            waited_ms += pause_ms;
+            pause_ms = (pause_ms * 2).min(NOTICE_PAUSE_MAX_MS);
+        }
     }
 
     /// Whether a user who is not asking anything may read a meeting.

@@ -3,8 +3,9 @@
 //! Logged events come with their place in the log. All else is a note, or an event that somebody emits to sockets.
 
 use std::{
+    collections::HashSet,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{Arc, PoisonError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,14 +19,14 @@ use crate::{
         delivery::Origin,
         event::to_json,
         job::Job,
-        meeting::{self, Here, LEAVE_HOLD_MS, Meeting, Moved},
+        meeting::{self, Here, LEAVE_HOLD_MS, Moved},
         service::{Door, client},
         service_command::{Revoke, Subject},
     },
     cluster::{Deliver, Emit, RedisState},
     metrics::RedisGauges,
-    rooms::Room,
-    store::{LogEvent, Opened, Position},
+    socket::Socket,
+    store::{Failures, LogEvent, Opened, Position, Usage},
     types::RoomId,
 };
 
@@ -42,6 +43,8 @@ pub(super) enum Note {
     Receipts { marks: Vec<(Arc<str>, u64)> },
     /// What is unread of these users has changed.
     Unread { users: Vec<Arc<str>> },
+    /// A message mentions a user, or answers theirs, who may read it if they are where this is heard.
+    Mentioned { meeting: Box<str>, user: Arc<str>, id: Box<str>, json: Box<str> },
     /// A right may have changed.
     Forget { user: Arc<str>, meeting: Box<str> },
     /// A user has to leave a meeting.
@@ -65,6 +68,13 @@ struct Present {
     name: Arc<str>,
     since: u64,
     devices: u32,
+}
+
+impl Present {
+    fn of(here: Here) -> Self {
+        let Here { user, name, since, devices } = here;
+        Self { user, name, since, devices }
+    }
 }
 
 /// Users that one note names.
@@ -119,17 +129,17 @@ impl Deliver for Peers {
         }
     }
 
-    fn kept_update(&self, json: String) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+    fn kept_update(&self, json: String, at: u64) -> Pin<Box<dyn Future<Output = bool> + Send>> {
         let chat = self.chat();
         Box::pin(async move {
             let Some(chat) = chat else { return false };
-            chat.take_in(&json).await
+            chat.take_in(&json, at).await
         })
     }
 
     fn auth_event(&self, json: &str) {
         let Some(chat) = self.chat() else { return };
-        match Revoke::read(serde_json::from_str(json).ok()) {
+        match Revoke::read_event(json) {
             Ok(revoke) => {
                 // Here at once, however long it takes to keep it for others.
                 chat.revoke_here(revoke.clone());
@@ -137,7 +147,7 @@ impl Deliver for Peers {
                     let chat = Arc::clone(&chat);
                     async move {
                         if chat.keep_revocation(&revoke).await.is_err() {
-                            log::warn!("a revocation is not kept for instances that begin later");
+                            chat.warn("a revocation is not kept for instances that begin later");
                         }
                     }
                 });
@@ -175,7 +185,10 @@ impl Deliver for Peers {
         if let Some(chat) = self.chat() {
             chat.run({
                 let chat = Arc::clone(&chat);
-                async move { chat.note_present_again().await }
+                async move {
+                    chat.note_present_again().await;
+                    chat.catch_up().await;
+                }
             });
         }
     }
@@ -185,15 +198,8 @@ impl Deliver for Peers {
         chat.run({
             let chat = Arc::clone(&chat);
             async move {
-                chat.heed_missed(silent_for).await;
-                chat.check_meetings().await;
-                chat.look_around().await;
-                chat.recheck_revoked().await;
-                chat.recheck_rights().await;
-                // Notifications may have come meanwhile.
-                for user in chat.users.all() {
-                    chat.unread_changed(&user, None);
-                }
+                chat.note_silence(silent_for);
+                chat.catch_up().await;
             }
         });
     }
@@ -214,7 +220,10 @@ impl Chat {
     /// The same in numbers, if there is one.
     pub fn redis_gauges(&self) -> Option<RedisGauges> {
         let cluster = self.cluster.as_ref()?;
-        Some(RedisGauges { pending: self.store.usage().pending as u64, ..cluster.gauges() })
+        let Usage { pending, failures, .. } = self.store.usage();
+        let Failures { away, full, unknown, not_replicated, refused, malformed } = failures;
+        let refused = [away, full, unknown, not_replicated, refused, malformed];
+        Some(RedisGauges { pending: pending as u64, refused, ..cluster.gauges() })
     }
 
     /// The last event that this instance knows of a meeting; nothing if it is alone.
@@ -226,6 +235,13 @@ impl Chat {
     pub(super) fn could_not_read(&self, what: &str, why: &str) {
         if let Some(cluster) = &self.cluster {
             cluster.could_not_read(what, why);
+        }
+    }
+
+    /// Says in the log that something went wrong with the other instances, unless something did lately.
+    fn warn(&self, what: &str) {
+        if let Some(cluster) = &self.cluster {
+            cluster.warn(|| log::warn!("{what}"));
         }
     }
 
@@ -249,16 +265,43 @@ impl Chat {
         }
     }
 
-    /// Heeds what was told while it could not be heard.
-    async fn heed_missed(self: &Arc<Self>, silent_for: Duration) {
-        let Some(cluster) = &self.cluster else { return };
+    /// Channels have been silent, and stand again.
+    fn note_silence(&self, silent_for: Duration) {
         let silent_ms = u64::try_from(silent_for.as_millis()).unwrap_or(u64::MAX);
         // A connection is silent for a while before that is noticed.
         let since = self.now().saturating_sub(silent_ms).saturating_sub(UNNOTICED_MS);
-        for (peer, note) in cluster.told_since(since).await {
+        let mut silent_since = self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *silent_since = Some(silent_since.map_or(since, |known| known.min(since)));
+    }
+
+    /// Heeds what could not be heard, and looks at what may have changed meanwhile: as soon as that can be asked for, which may
+    /// be later than that channels stand, and is tried again then.
+    async fn catch_up(self: &Arc<Self>) {
+        let Some(cluster) = &self.cluster else { return };
+        let silent_since = || *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = loop {
+            let Some(since) = silent_since() else { return };
+            if !cluster.is_admitted() {
+                return;
+            }
+            match cluster.told_since(since).await {
+                Some(told) => break told,
+                None => self.sleep(CATCH_UP_PAUSE_MS).await,
+            }
+        };
+        *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        for (peer, note) in told {
             if let Ok(note) = serde_json::from_str(&note) {
                 self.heed(&peer, None, note);
             }
+        }
+        self.check_meetings().await;
+        self.look_around().await;
+        self.recheck_revoked().await;
+        self.recheck_rights().await;
+        // Notifications may have come meanwhile.
+        for user in self.users.all() {
+            self.unread_changed(&user, None);
         }
     }
 
@@ -282,6 +325,9 @@ impl Chat {
                 for user in users.iter().filter_map(|user| self.users.find(user)) {
                     self.unread_changed(&user, None);
                 }
+            }
+            (Note::Mentioned { meeting, user, id, json }, _) => {
+                self.heed_mention(RoomId::new(&meeting), user, id, json);
             }
             (Note::Forget { user, meeting }, _) => self.access.forget(&user, Some(&meeting)),
             (Note::PutOut { meeting, user }, _) => {
@@ -324,9 +370,8 @@ impl Chat {
 
     fn note_present(&self, id: &RoomId, here: Here, is_news: bool) {
         let Some(cluster) = &self.cluster else { return };
+        let present = (here.devices > 0).then(|| to_json(&Present::of(here.clone())));
         let Here { user, name, since, devices } = here;
-        let present = Present { user: Arc::clone(&user), name: Arc::clone(&name), since, devices };
-        let present = (devices > 0).then(|| to_json(&present));
         let note = is_news.then(|| to_json(&Note::Here { user: Arc::clone(&user), name, since, devices }));
         cluster.note_present(id, &user, present.as_deref(), note.as_deref());
     }
@@ -339,13 +384,18 @@ impl Chat {
 
     /// Who is in a meeting at other instances. `None` if nobody can tell.
     pub(super) async fn peers_in(&self, id: &RoomId) -> Option<Vec<(Arc<str>, Here)>> {
+        self.noted_in(id).await.map(|(theirs, _)| theirs)
+    }
+
+    /// The same, and who is noted to be here.
+    async fn noted_in(&self, id: &RoomId) -> Option<(Vec<(Arc<str>, Here)>, Vec<Arc<str>>)> {
         let (present, ours) = self.cluster.as_ref()?.present(id).await?;
-        self.take_back(id, ours);
+        self.take_back(id, ours.clone());
         let read = |(peer, json): (Arc<str>, String)| {
             let Present { user, name, since, devices } = serde_json::from_str(&json).ok()?;
             Some((peer, Here { user, name, since, devices }))
         };
-        Some(present.into_iter().filter_map(read).collect())
+        Some((present.into_iter().filter_map(read).collect(), ours))
     }
 
     /// Takes back what was noted of users who are not here any more.
@@ -362,20 +412,70 @@ impl Chat {
         });
     }
 
+    /// Notes the users of a meeting who are here, except those that are noted.
+    async fn note_all_present(&self, id: &RoomId, noted: Option<Vec<Arc<str>>>) {
+        let Some(cluster) = self.cluster.clone() else { return };
+        let room_id = id.clone();
+        // Asked for within the turn: who leaves after it is taken back after it.
+        let noting = self.ask_room(id, move |room| {
+            let mut users = room.state.local_users();
+            users.retain(|here| here.devices > 0);
+            if let Some(noted) = noted {
+                let noted: HashSet<Arc<str>> = noted.into_iter().collect();
+                users.retain(|here| !noted.contains(&here.user));
+            }
+            let present = users.into_iter().map(|here| (Arc::clone(&here.user), to_json(&Present::of(here)))).collect();
+            cluster.note_all_present(&room_id, present)
+        });
+        if let Some(noting) = noting.await {
+            noting.await;
+        }
+    }
+
     /// Compares who is where with what other instances have noted, in every meeting here, and listens to each.
     async fn look_around(self: &Arc<Self>) {
+        // ORDERING: Relaxed. A number of its own.
+        let look = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
         self.tell_untold();
         for id in self.meetings.ids() {
+            if self.looks.load(Ordering::Relaxed) != look {
+                // Another one has begun, and looks at all of them.
+                return;
+            }
             if let Some(cluster) = &self.cluster {
                 // Nearly always it is listened to.
                 cluster.listen_still(&id, self.now()).await;
             }
             self.load_peers_of(&id).await;
         }
+        self.listen_for_plain_rooms().await;
+        self.recheck_named().await;
+    }
+
+    /// Sockets whose tokens other services have revoked by a key, which nobody is told of.
+    async fn recheck_named(self: &Arc<Self>) {
+        let Some(cluster) = &self.cluster else { return };
+        let with_jti = |socket: Socket| {
+            let jti: Arc<str> = client(&socket)?.identity().jti.as_deref()?.into();
+            Some((jti, socket))
+        };
+        let sockets: Vec<_> = self.sockets().into_iter().filter_map(with_jti).collect();
+        for sockets in sockets.chunks(NAMED_AT_A_TIME) {
+            let jtis: Vec<_> = sockets.iter().map(|(jti, _)| &**jti).collect();
+            if !cluster.is_any_named(&jtis).await {
+                continue;
+            }
+            for (jti, socket) in sockets {
+                if cluster.is_any_named(&[&**jti]).await {
+                    self.expire(socket);
+                }
+            }
+        }
     }
 
     pub(super) async fn load_peers_of(self: &Arc<Self>, id: &RoomId) {
-        let Some(theirs) = self.peers_in(id).await else { return };
+        let Some((theirs, ours)) = self.noted_in(id).await else { return };
+        self.note_all_present(id, Some(ours)).await;
         let (chat, room_id) = (Arc::clone(self), id.clone());
         self.in_room(id, move |room| {
             for (later, user) in meeting::set_peers(room, &room_id, &theirs, false, chat.now()) {
@@ -403,12 +503,7 @@ impl Chat {
         self.tell(None, &Note::Hello);
         self.tell_untold();
         for id in self.meetings.ids() {
-            let (chat, room_id) = (Arc::clone(self), id.clone());
-            self.in_room(&id, move |room: &mut Room<Meeting>| {
-                for here in room.state.local_users() {
-                    chat.note_present(&room_id, here, false);
-                }
-            });
+            self.note_all_present(&id, None).await;
         }
         self.recheck_revoked().await;
     }
@@ -529,9 +624,13 @@ pub(super) fn name_of(subject: &Subject) -> String {
     }
 }
 
+/// Tokens that are asked about at a time.
+const NAMED_AT_A_TIME: usize = 500;
 /// When to try again to tell others something.
 const TELL_RETRY_MS: u32 = 1000;
 /// For how long a connection may be silent before that is noticed.
 const UNNOTICED_MS: u64 = 15_000;
+/// The pause before it is asked again for what could not be heard.
+const CATCH_UP_PAUSE_MS: u64 = 500;
 /// How long after a room was made it is looked again who is elsewhere.
 const PEERS_PAUSE_MS: u64 = 1000;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use serde::Serialize;
@@ -22,35 +22,84 @@ use crate::{
         service_command::{Publish, Target},
         update::{SideEffect, To, Update, UpdateKind},
     },
+    limits::{Slot, Slots},
     socket::event_frame,
     store::{Append, Change, Content, Notification, Reminder, Reminders},
     types::{MessageId, RoomId},
 };
 
-/// For how long an update that names itself is known.
+/// For how long an update that names itself is known, and how long the bytes of one that does not.
 const KNOWN_MS: u64 = 24 * 60 * 60 * 1000;
+const KNOWN_BYTES_MS: u64 = 10_000;
 /// How long it is waited, at first and at most, before it is looked again at what somebody else is doing.
 const CLAIM_PAUSE_MS: u64 = 50;
 const CLAIM_PAUSE_MAX_MS: u64 = 2000;
 /// When to ask again for what somebody else is doing.
 const BUSY_RETRY_MS: u32 = 1000;
+/// How long an update that was heard is tried to be applied, with which pauses at first and at most.
+const UPDATE_WAIT_MS: u64 = 60_000;
+const UPDATE_PAUSE_MS: u64 = 250;
+const UPDATE_PAUSE_MAX_MS: u64 = 4000;
 /// Updates that wait.
 const UPDATES_MAX: usize = 1000;
 /// The longest update.
 const UPDATE_MAX_BYTES: usize = 64 * 1024;
 /// For how long one is, at first, that is being applied.
 const CLAIMED_MS: u64 = 10_000;
-/// For how long one that does not is.
-const KNOWN_BYTES_MS: u64 = 10_000;
 /// A reminder that comes later than this is not sent any more.
 const REMINDER_LATE_MS: u64 = 2 * 60 * 1000;
 
-/// Updates that were heard and not taken in yet.
-#[derive(Default)]
+/// Updates that were heard and not taken in yet, those that are being taken in included.
 pub(super) struct Updates {
     /// A meeting is here as long as somebody takes in its updates.
-    by_meeting: HashMap<Option<RoomId>, VecDeque<Box<str>>>,
-    waiting: usize,
+    by_meeting: Mutex<HashMap<Option<RoomId>, VecDeque<Heard>>>,
+    slots: Slots,
+}
+
+/// An update that was heard.
+struct Heard {
+    json: Box<str>,
+    /// When, in ms since the epoch.
+    at: u64,
+    _slot: Slot,
+}
+
+/// Somebody takes in a meeting's updates. Whatever becomes of them, the next one that is heard is taken in.
+struct Taking<'a> {
+    updates: &'a Updates,
+    meeting: Option<RoomId>,
+}
+
+impl Default for Updates {
+    fn default() -> Self {
+        Self { by_meeting: Mutex::default(), slots: Slots::new(UPDATES_MAX) }
+    }
+}
+
+impl Updates {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Option<RoomId>, VecDeque<Heard>>> {
+        self.by_meeting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taking<'_> {
+    /// The next one. If there is none, nobody takes in this meeting's from now.
+    fn next(&self) -> Option<Heard> {
+        let mut by_meeting = self.updates.lock();
+        let next = by_meeting.get_mut(&self.meeting)?.pop_front();
+        if next.is_none() {
+            by_meeting.remove(&self.meeting);
+        }
+        next
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.updates.lock().remove(&self.meeting);
+        }
+    }
 }
 
 /// What became of an update.
@@ -119,6 +168,12 @@ impl Chat {
     /// # Errors
     /// It is not one, or the store is away.
     pub async fn update(self: Arc<Self>, json: &str) -> Result<Updated, Error> {
+        let now = self.now();
+        self.update_of(json, now).await
+    }
+
+    /// The same of one that was said `at` that time.
+    async fn update_of(self: Arc<Self>, json: &str, at: u64) -> Result<Updated, Error> {
         let update = Update::read(json)?;
         if update.is_for_nobody() {
             return Err(Error::invalid("recipients", "meeting_id, recipients, or broadcast: true"));
@@ -131,7 +186,12 @@ impl Chat {
         if !self.claim(&claim).await? {
             return Ok(Updated { id, duplicate: true });
         }
-        let applied = self.apply(&update, &id).await;
+        // Without an id the same bytes are another update later, to the log and to inboxes as well.
+        let event_id = match &update.id {
+            Some(id) => id.clone(),
+            None => format!("{id}-{}", at / KNOWN_BYTES_MS),
+        };
+        let applied = self.apply(&update, &event_id).await;
         self.settle(&claim, known_ms, applied.is_ok()).await?;
         applied.map(|()| Updated { id, duplicate: false })
     }
@@ -166,46 +226,49 @@ impl Chat {
             Ok(update) => update.meeting,
             Err(error) => return self.could_not_read("meeting_updates", &error.message),
         };
+        let Some(slot) = self.updates.slots.take() else {
+            return self.could_not_read("meeting_updates", "too many at a time");
+        };
         let is_idle = {
-            let mut queues = self.updates.lock().unwrap_or_else(PoisonError::into_inner);
-            if queues.waiting >= UPDATES_MAX {
-                drop(queues);
-                return self.could_not_read("meeting_updates", "too many at a time");
-            }
-            queues.waiting += 1;
-            let is_idle = !queues.by_meeting.contains_key(&meeting);
-            queues.by_meeting.entry(meeting.clone()).or_default().push_back(json.into());
+            let mut by_meeting = self.updates.lock();
+            let is_idle = !by_meeting.contains_key(&meeting);
+            let heard = Heard { json: json.into(), at: self.now(), _slot: slot };
+            by_meeting.entry(meeting.clone()).or_default().push_back(heard);
             is_idle
         };
         if is_idle {
             let chat = Arc::clone(self);
             self.run(async move {
-                while let Some(json) = chat.next_update(&meeting) {
-                    Arc::clone(&chat).take_in(&json).await;
+                let taking = Taking { updates: &chat.updates, meeting };
+                while let Some(heard) = taking.next() {
+                    chat.take_in_at_last(&heard).await;
                 }
             });
         }
     }
 
-    fn next_update(&self, meeting: &Option<RoomId>) -> Option<Box<str>> {
-        let mut queues = self.updates.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = queues.by_meeting.get_mut(meeting)?.pop_front();
-        match next {
-            Some(_) => queues.waiting -= 1,
-            None => _ = queues.by_meeting.remove(meeting),
+    /// Takes in an update that nobody brings again, however often that takes, within limits.
+    async fn take_in_at_last(self: &Arc<Self>, heard: &Heard) {
+        let (mut waited_ms, mut pause_ms) = (0, UPDATE_PAUSE_MS);
+        while !Arc::clone(self).take_in(&heard.json, heard.at).await {
+            if waited_ms >= UPDATE_WAIT_MS {
+                return self.could_not_read("meeting_updates", "could not be applied for too long");
+            }
+            self.sleep(pause_ms).await;
+            waited_ms += pause_ms;
+            pause_ms = (pause_ms * 2).min(UPDATE_PAUSE_MAX_MS);
         }
-        next
     }
 
     /// Takes in an update that every instance hears, or that one has taken from a stream. False if whoever keeps it is to
     /// bring it again.
-    pub(super) async fn take_in(self: Arc<Self>, json: &str) -> bool {
+    pub(super) async fn take_in(self: Arc<Self>, json: &str, at: u64) -> bool {
         if json.len() > UPDATE_MAX_BYTES {
             self.could_not_read("meeting_updates", "too large");
             return true;
         }
         let chat = Arc::clone(&self);
-        match chat.update(json).await {
+        match chat.update_of(json, at).await {
             Ok(_) => true,
             Err(error) if error.code == Code::Unavailable => {
                 log::debug!("an update has to wait: {}", error.message);

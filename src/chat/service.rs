@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicU64},
     task::{Context, Poll, Waker},
 };
 
@@ -23,11 +23,12 @@ use crate::{
         identity::Revocations,
         job::Job,
         meeting::Meeting,
+        notices::NOTICES_WAITING_MAX,
         publishing::Updates,
         user::{Client, Queued, Step, User, Users},
     },
     cluster::Cluster,
-    limits::{Rate, SharedBucket, StrikeLimits},
+    limits::{Rate, SharedBucket, Slots, StrikeLimits},
     metrics::Metrics,
     rooms::{Limits, RoomError, Rooms},
     schedule::{self, Schedule},
@@ -56,7 +57,13 @@ pub struct Chat {
     pub(super) plain_rooms: Mutex<PlainRooms>,
     /// When users have left meetings lately, if there are other instances to be told. As many as jobs for that.
     pub(super) left: Mutex<HashMap<(RoomId, Arc<str>), u64>>,
-    pub(super) updates: Mutex<Updates>,
+    pub(super) updates: Updates,
+    /// Notifications that could not be made, and will be tried again.
+    pub(super) notices_waiting: Slots,
+    /// Which comparison with the others is the last one that was begun.
+    pub(super) looks: AtomicU64,
+    /// From when on the others could not be heard, in ms since the epoch, if that was not made up for yet.
+    pub(super) silent_since: Mutex<Option<u64>>,
     pub(super) metrics: Arc<Metrics>,
     clock: Clock,
     /// Does what has to wait on a task of its own.
@@ -209,7 +216,10 @@ impl Chat {
             cluster,
             plain_rooms: Mutex::default(),
             left: Mutex::default(),
-            updates: Mutex::default(),
+            updates: Updates::default(),
+            notices_waiting: Slots::new(NOTICES_WAITING_MAX),
+            looks: AtomicU64::new(0),
+            silent_since: Mutex::default(),
             access,
             authenticator,
             revoked: Revocations::default(),
@@ -332,6 +342,11 @@ impl Chat {
     pub fn announce_drain(&self, socket: &Socket, notice: DrainNotice) {
         let DrainNotice { reconnect_after_ms, deadline_ms } = notice;
         socket.emit("server_draining", &event::ServerDraining { reconnect_after_ms, deadline_ms });
+    }
+
+    /// Whether a client has asked for something that is not answered yet.
+    pub fn is_busy(&self, socket: &Socket) -> bool {
+        client(socket).is_some_and(|client| client.is_busy())
     }
 
     /// ms since the epoch.

@@ -146,13 +146,28 @@ impl Disconnect {
 }
 
 impl Revoke {
-    /// Reads the object. Its `type` may be missing; another one than `revoke` is refused.
+    /// Reads the body of `POST /revoke`. Its `type` may be missing; another one than `revoke` is refused.
     ///
     /// # Errors
     /// `invalid_payload`, with the field.
-    pub fn read(json: Option<&RawValue>) -> Result<Self, Error> {
-        let fields: Fields<'_> = object(json)?;
+    pub fn read(body: Option<&RawValue>) -> Result<Self, Error> {
+        let fields: Fields<'_> = object(body)?;
         optional(fields.kind, "type", REVOKE, |value| string(value).filter(|kind| *kind == REVOKE))?;
+        Self::of(&fields)
+    }
+
+    /// Reads one of `auth_events`. Of other types than `revoke` nobody knows what they mean.
+    ///
+    /// # Errors
+    /// `invalid_payload`, with the field.
+    pub fn read_event(json: &str) -> Result<Self, Error> {
+        let raw: Option<&RawValue> = serde_json::from_str(json).ok();
+        let fields: Fields<'_> = object(raw)?;
+        required(fields.kind, "type", REVOKE, |value| string(value).filter(|kind| *kind == REVOKE))?;
+        Self::of(&fields)
+    }
+
+    fn of(fields: &Fields<'_>) -> Result<Self, Error> {
         Ok(Self {
             subject: fields.subject()?,
             before: optional(fields.before, "before", INTEGER, |value| integer(value.get()))?,

@@ -103,6 +103,11 @@ impl Users {
         self.users.pin().get(id).cloned()
     }
 
+    /// Whether a user has sockets here.
+    pub(super) fn is_connected(&self, id: &str) -> bool {
+        self.find(id).is_some_and(|user| !user.sockets().is_empty())
+    }
+
     pub(super) fn all(&self) -> Vec<Arc<User>> {
         self.users.pin().values().cloned().collect()
     }
@@ -288,6 +293,11 @@ impl Client {
         let next = lane.waiting.pop_front();
         lane.is_busy = next.is_some();
         next
+    }
+
+    /// Whether a step is not done yet.
+    pub(super) fn is_busy(&self) -> bool {
+        self.lane().is_busy
     }
 
     fn lane(&self) -> MutexGuard<'_, Lane> {

@@ -1,7 +1,7 @@
 -- One heartbeat of an instance that is admitted.
 --
 -- KEYS: run, instances. ARGV: instance, lapse in ms, the life that it was told.
--- Returns whether the instance was not listed, or not as alive (0/1), then the instances that are alive.
+-- Returns whether the instance was not listed, or not as alive (0/1), the time, then the instances that are alive.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -16,4 +16,5 @@ redis.call('ZADD', KEYS[2], now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - 4 * tonumber(ARGV[2]))
 local alive = redis.call('ZRANGEBYSCORE', KEYS[2], now - tonumber(ARGV[2]), '+inf')
 table.insert(alive, 1, is_new)
+table.insert(alive, 2, now)
 return alive

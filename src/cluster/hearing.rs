@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use crate::{
         python::{Message, Method, PythonError},
         rooms::meeting_of_room,
     },
-    redis::Listener,
+    redis::{Listener, SubscribeError},
     store::{Kind, LogEvent},
     types::RoomId,
 };
@@ -27,7 +27,9 @@ pub struct Ears(Weak<Cluster>);
 
 /// The largest update or event of the Auth Service, in bytes.
 const TEXT_MAX_BYTES: usize = 64 * 1024;
-/// Something that cannot be read is said in the log so often.
+/// The pause before it is asked again to listen.
+const SUBSCRIBE_PAUSE: Duration = Duration::from_millis(100);
+/// Something that cannot be read, or is refused, is said in the log so often.
 const WARN_PAUSE: Duration = Duration::from_secs(10);
 
 impl Cluster {
@@ -40,9 +42,13 @@ impl Cluster {
     pub async fn listen_for_ever(self: Arc<Self>, channels: Vec<Arc<str>>) {
         let Some(subscriber) = self.subscriber.get() else { return };
         // Once they stand, they stand again with every connection.
-        while subscriber.subscribe(channels.clone()).await.is_err() {
-            Timer::after(Duration::from_millis(100)).await;
+        while let Err(error) = subscriber.subscribe(channels.clone()).await {
+            if error == SubscribeError::Refused {
+                self.warn(|| log::error!("Redis does not let this user listen to the channels that are needed"));
+            }
+            Timer::after(SUBSCRIBE_PAUSE).await;
         }
+        self.is_listening.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn hear(
@@ -99,6 +105,10 @@ impl Cluster {
             // Our own come as well: if the answer to an append was lost, this is how members here get it.
             let kind = *Kind::ALL.get(usize::from(kind)).ok_or("expected a known kind of event")?;
             let meeting = meeting_of_room(room).ok_or("expected a meeting's channel")?;
+            if is_ours && self.has_known(meeting, epoch, seq) {
+                // It was delivered when Redis answered.
+                return Ok(());
+            }
             check_json(json)?;
             if !json.starts_with('{') {
                 return Err("expected an object".into());
@@ -174,6 +184,14 @@ impl Cluster {
     /// Counts what cannot be read, and says so once in a while, without what it was.
     pub fn could_not_read(&self, channel: &str, why: &str) {
         self.metrics.unreadable();
+        self.warn(|| {
+            let channel: String = channel.chars().take(64).collect();
+            log::warn!("a message on {channel:?} was dropped: {why}");
+        });
+    }
+
+    /// Says something in the log, unless something was said lately.
+    pub fn warn(&self, say: impl FnOnce()) {
         {
             let mut warned_at = self.warned_at.lock().unwrap_or_else(PoisonError::into_inner);
             if warned_at.is_some_and(|at| at.elapsed() < WARN_PAUSE) {
@@ -181,8 +199,7 @@ impl Cluster {
             }
             *warned_at = Some(Instant::now());
         }
-        let channel: String = channel.chars().take(64).collect();
-        log::warn!("a message on {channel:?} was dropped: {why}");
+        say();
     }
 }
 

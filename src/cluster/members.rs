@@ -19,12 +19,14 @@ use smol::Timer;
 use super::{Cluster, Deliver};
 use crate::redis::{Call, CallError, Script};
 
-/// How often an instance says that it is alive.
-const BEAT: Duration = Duration::from_secs(10);
+/// How often an instance says that it is alive. A server that comes back with what is older than that is found out by it.
+const BEAT: Duration = Duration::from_secs(2);
+/// Regular work is done every fifth time.
+const BEATS_PER_WORK: u32 = 5;
 /// After how long without that it is gone, in ms. With the pause between two looks this is less than 45 s.
 const LAPSE_MS: u64 = 30_000;
-/// Logs are compared with what is known of them every third time.
-const BEATS_PER_CHECK: u32 = 3;
+/// Logs are compared with what is known of them every fifteenth time.
+const BEATS_PER_CHECK: u32 = 15;
 /// How long the others have to look after a restart of the server, in ms.
 const CHECK_WAIT_MS: u64 = 3000;
 /// How often it is looked whether they have.
@@ -50,6 +52,10 @@ impl Members {
         peers.alive.contains(peer) || peers.ending.contains(peer)
     }
 
+    fn all(&self) -> Vec<Arc<str>> {
+        self.lock().alive.iter().cloned().collect()
+    }
+
     /// Notes who has been heard of.
     pub(super) fn note(&self, peer: &Arc<str>) {
         let mut peers = self.lock();
@@ -69,17 +75,28 @@ impl Members {
         peers.ending.remove(peer);
     }
 
-    /// Takes over who is alive, and returns who was, and has ended without a word.
-    fn replace(&self, alive: HashSet<Arc<str>>) -> Vec<Arc<str>> {
+    /// Takes over who is alive, and returns who was `before` that was asked, and has ended without a word. Who was heard of
+    /// since then is alive as well.
+    fn replace(&self, before: &[Arc<str>], alive: HashSet<Arc<str>>) -> Vec<Arc<str>> {
         let mut peers = self.lock();
-        let gone = peers.alive.difference(&alive).filter(|peer| !peers.ending.contains(*peer));
-        let lost = gone.cloned().collect();
-        peers.alive = alive;
-        lost
+        let gone: Vec<Arc<str>> =
+            before.iter().filter(|peer| peers.alive.contains(*peer) && !alive.contains(*peer)).cloned().collect();
+        gone.iter().for_each(|peer| _ = peers.alive.remove(peer));
+        peers.alive.extend(alive);
+        gone.into_iter().filter(|peer| !peers.ending.contains(peer)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Peers> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody compares what is known here with what others have noted, until this is dropped.
+struct Looking(Arc<Cluster>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.is_looking.store(false, Ordering::Relaxed);
     }
 }
 
@@ -91,6 +108,9 @@ impl Cluster {
             Timer::after(BEAT).await;
             beats = beats.wrapping_add(1);
             self.beat().await;
+            if !beats.is_multiple_of(BEATS_PER_WORK) {
+                continue;
+            }
             let left_out = self.gauges().left_out;
             if self.left_out.swap(left_out, Ordering::Relaxed) != left_out {
                 log::warn!("{left_out} messages were left out so far: too long, or on a channel whose name is no text");
@@ -99,11 +119,11 @@ impl Cluster {
             deliver.beat();
             // Never in the way of the next heartbeat, and never twice at a time.
             if beats.is_multiple_of(BEATS_PER_CHECK) && !self.is_looking.swap(true, Ordering::Relaxed) {
-                let cluster = Arc::clone(&self);
+                let looking = Looking(Arc::clone(&self));
                 (self.spawn)(Box::pin(async move {
+                    let _looking = looking;
                     deliver.check().await;
                     deliver.look_around().await;
-                    cluster.is_looking.store(false, Ordering::Relaxed);
                 }));
             }
         }
@@ -117,15 +137,22 @@ impl Cluster {
             .arg(&*self.names.uid)
             .int(LAPSE_MS)
             .life();
+        let before = self.members.all();
         // Never before it is admitted: who is alive is then still to be found out from what was written before.
         let answer = self.redis.call(call.repeatable()).await;
         // It writes, as appending does: what hinders the one hinders the other.
-        self.note_trouble(&answer);
+        self.note_trouble(&match &answer {
+            Ok(_) if self.settings.needs_replicas => self.probe().await,
+            _ => answer.clone(),
+        });
         let Ok(Value::Array(answer)) = answer else { return false };
         let mut answer = answer.iter();
         let is_new = answer.next().and_then(integer) == Some(1);
+        let at = answer.next().and_then(integer).and_then(|at| u64::try_from(at).ok());
+        // ORDERING: Relaxed. A number of its own.
+        self.beat_at.store(at.unwrap_or_default(), Ordering::Relaxed);
         let others = answer.filter_map(text).filter(|peer| *peer != &*self.names.uid).map(Arc::from).collect();
-        let lost = self.members.replace(others);
+        let lost = self.members.replace(&before, others);
         if let Some(deliver) = self.deliver() {
             if is_new {
                 deliver.note_again();
@@ -135,6 +162,12 @@ impl Cluster {
             }
         }
         true
+    }
+
+    /// Writes something that enough replicas must have.
+    async fn probe(&self) -> Result<Value, CallError> {
+        let call = Call::command("SET").arg(&self.names.probe).arg("").arg("PX").int(LAPSE_MS);
+        self.redis.call(call.replicated().repeatable()).await
     }
 
     /// Looks at the logs on a new connection, waits until the others have done so, and lets calls through.
@@ -163,6 +196,7 @@ impl Cluster {
         if !self.redis.admit(connection, life) {
             return;
         }
+        *self.run_id.lock().unwrap_or_else(PoisonError::into_inner) = run_id;
         self.beat().await;
         deliver.note_again();
         if !has_looked {
@@ -172,6 +206,7 @@ impl Cluster {
 
     async fn run(&self, run_id: &str, has_looked: bool) -> Option<(bool, u64)> {
         let names = &self.names;
+        let before = self.run_id.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let call = Call::script(&RUN, 4)
             .arg(&names.run)
             .arg(&names.instances)
@@ -181,7 +216,10 @@ impl Cluster {
             .int(u64::from(has_looked))
             .int(CHECK_WAIT_MS)
             .int(LAPSE_MS)
-            .arg(run_id);
+            .arg(run_id)
+            .arg(&*before)
+            .int(self.beat_at.load(Ordering::Relaxed));
+        let call = self.members.all().iter().fold(call, |call, peer| call.arg(&**peer));
         let answer = self.redis.call(call.early().repeatable()).await;
         self.note_trouble(&answer);
         match answer {
@@ -196,7 +234,10 @@ impl Cluster {
     /// Notes whether the server refuses what has to be done all the time, and says so when that changes.
     fn note_trouble(&self, answer: &Result<Value, CallError>) {
         let code = match answer {
-            Err(CallError::Server { code, message }) => Some((code.clone(), message)),
+            Err(CallError::Server { code, message }) => Some((code.clone(), &**message)),
+            Err(CallError::NotReplicated) => {
+                Some(("NOREPLICAS".into(), "fewer than REDIS_MIN_REPLICAS have what was written"))
+            }
             _ => None,
         };
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -209,7 +250,7 @@ impl Cluster {
     }
 
     /// Takes this instance off the list: it ends, and says so.
-    pub async fn leave(&self, last_words: &str) {
+    pub async fn leave(self: &Arc<Self>, last_words: &str) {
         self.stop_reading().await;
         self.tell(None, last_words);
         let call = Call::command("ZREM").arg(&self.names.instances).arg(&*self.names.uid);

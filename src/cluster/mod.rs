@@ -17,7 +17,7 @@ use std::{
     borrow::Cow,
     collections::HashSet,
     fmt,
-    future::Future,
+    future::{self, Future},
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -37,7 +37,7 @@ use crate::{
         rooms::room_of_meeting,
     },
     metrics::{Metrics, RedisGauges},
-    redis::{Call, CallError, Redis, Script, State, Subscriber},
+    redis::{Call, CallError, Redis, Script, State, SubscribeError, Subscriber},
     store::{LogEvent, Position},
     types::RoomId,
 };
@@ -55,12 +55,20 @@ pub struct Cluster {
     giving_up: Mutex<()>,
     /// Who has left meetings without the others being told.
     untold: Mutex<HashSet<(RoomId, Arc<str>)>>,
-    /// All channels stand.
+    /// All channels that stood before the connection there is stand.
     is_hearing: AtomicBool,
+    /// The channels that are not meetings' have stood.
+    is_listening: AtomicBool,
     /// Since when they do not.
     deaf_since: Mutex<Option<Instant>>,
+    /// Since when the server has been there at each sweep, in ms since the epoch.
+    up_since: Mutex<Option<u64>>,
     /// The last connection for commands.
     connection: AtomicU64,
+    /// The server process at which this instance was admitted last; empty: none yet.
+    run_id: Mutex<Box<str>>,
+    /// The last heartbeat, by the server's clock, in ms.
+    beat_at: AtomicU64,
     /// Why the server refuses to write, in its word for it.
     trouble: Mutex<Option<Box<str>>>,
     /// Somebody is looking whether it does.
@@ -89,6 +97,8 @@ pub struct Settings {
     pub adapter_prefix: Box<str>,
     /// In front of our own keys and channels: `chat:`.
     pub key_prefix: Box<str>,
+    /// What is acked has to be on replicas.
+    pub needs_replicas: bool,
     /// Where python-socketio and Flask-SocketIO publish.
     pub python_channels: Vec<Box<str>>,
 }
@@ -147,8 +157,8 @@ pub trait Deliver: Send + Sync + 'static {
     /// A service tells of a meeting.
     fn update(&self, json: &str);
 
-    /// The same, but it is kept and comes again, until this is true.
-    fn kept_update(&self, json: String) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+    /// The same, but it was said `at` that time, is kept, and comes again until this is true.
+    fn kept_update(&self, json: String, at: u64) -> Pin<Box<dyn Future<Output = bool> + Send>>;
 
     /// A service tells of tokens.
     fn auth_event(&self, json: &str);
@@ -251,6 +261,7 @@ struct Names {
     expected: String,
     notes: String,
     lease: String,
+    probe: String,
 }
 
 /// The namespace of all sockets.
@@ -280,6 +291,8 @@ const DEAF_MAX: Duration = Duration::from_secs(5);
 const SUSPECT_PAUSE: Duration = Duration::from_secs(1);
 /// How long clients' answers matter to other servers at most.
 const ANSWERS_MAX: Duration = Duration::from_secs(60);
+/// Users that are noted in one command.
+const PRESENT_AT_A_TIME: usize = 500;
 /// What is noted of who is where, if nobody takes it back.
 const PRESENCE_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Characters of an instance's name.
@@ -308,6 +321,7 @@ impl Cluster {
             checked: format!("{}{{cluster}}:checked", settings.key_prefix),
             expected: format!("{}{{cluster}}:expected", settings.key_prefix),
             notes: format!("{}{{cluster}}:notes", settings.key_prefix),
+            probe: format!("{}{{cluster}}:probe", settings.key_prefix),
             lease: format!("{}{{cluster}}:stream", settings.key_prefix),
         };
         Arc::new(Self {
@@ -319,8 +333,12 @@ impl Cluster {
             giving_up: Mutex::default(),
             untold: Mutex::default(),
             is_hearing: AtomicBool::new(false),
+            is_listening: AtomicBool::new(false),
             deaf_since: Mutex::new(Some(Instant::now())),
+            up_since: Mutex::default(),
             connection: AtomicU64::new(0),
+            run_id: Mutex::default(),
+            beat_at: AtomicU64::new(0),
             trouble: Mutex::default(),
             is_suspected: AtomicBool::new(false),
             is_looking: AtomicBool::new(false),
@@ -347,15 +365,24 @@ impl Cluster {
         &self.names.uid
     }
 
+    /// Whether calls go through.
+    pub fn is_admitted(&self) -> bool {
+        matches!(self.redis.state(), State::Connected { admitted: true })
+    }
+
     /// How it stands with Redis.
     pub fn state(&self) -> RedisState {
         match self.redis.state() {
             State::Connected { admitted } => {
                 let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                match (trouble, admitted, self.is_hearing.load(Ordering::Relaxed)) {
+                let is_hearing = self.is_hearing.load(Ordering::Relaxed) && self.is_listening.load(Ordering::Relaxed);
+                match (trouble, admitted, is_hearing) {
                     (Some(code), ..) => RedisState::Down(code),
                     (None, false, _) => RedisState::Down("waiting for the other instances".into()),
-                    (None, true, false) => RedisState::Down("subscribing".into()),
+                    (None, true, false) => {
+                        let refusal = self.subscriber.get().and_then(Subscriber::refusal);
+                        RedisState::Down(refusal.unwrap_or_else(|| "subscribing".into()))
+                    }
                     (None, true, true) => RedisState::Up,
                 }
             }
@@ -380,6 +407,7 @@ impl Cluster {
             left_out: value(&counters.messages_too_large) + value(&counters.messages_bad_channel),
             channels: self.channels.len() as u64,
             pending: 0,
+            refused: [0; 6],
         }
     }
 
@@ -466,7 +494,12 @@ impl Cluster {
             let subscriber = self.subscriber.get().ok_or(Deaf)?;
             (Arc::clone(channel), subscriber.subscribe(vec![Arc::clone(&channel.name)]))
         };
-        subscribing.await.map_err(|_| Deaf)?;
+        if let Err(error) = subscribing.await {
+            if error == SubscribeError::Refused {
+                self.warn(|| log::error!("Redis does not let this user listen to the channel of a meeting"));
+            }
+            return Err(Deaf);
+        }
         channel.stands.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -493,10 +526,23 @@ impl Cluster {
                 subscriber.unsubscribe(names);
             }
         }
-        // A server that fails forgets less than that.
-        self.known
-            .pin()
-            .retain(|meeting, top| now.saturating_sub(top.noted_at) <= KNOWN_KEPT_MS || channels.contains_key(meeting));
+        self.forget_known(self.is_admitted(), now);
+    }
+
+    /// Forgets ends of logs that nobody listens to, when no failing server would.
+    fn forget_known(&self, is_up: bool, now: u64) {
+        let up_since = {
+            let mut up_since = self.up_since.lock().unwrap_or_else(PoisonError::into_inner);
+            match is_up {
+                true => Some(*up_since.get_or_insert(now)),
+                false => up_since.take().and(None),
+            }
+        };
+        let is_recent = |at: u64| now.saturating_sub(at) <= KNOWN_KEPT_MS;
+        if up_since.is_some_and(|since| !is_recent(since)) {
+            let channels = self.channels.pin();
+            self.known.pin().retain(|meeting, top| is_recent(top.noted_at) || channels.contains_key(meeting));
+        }
     }
 
     /// Notes an event that is known here.
@@ -521,6 +567,13 @@ impl Cluster {
         Some(self.known.pin().get(meeting)?.position.clone())
     }
 
+    /// Whether that event, or a later one of the same epoch, has been noted.
+    fn has_known(&self, meeting: &str, epoch: &str, seq: u64) -> bool {
+        let tops = self.known.pin();
+        let top = tops.get(&RoomId::new(meeting));
+        top.is_some_and(|top| *top.position.epoch == *epoch && top.position.seq >= seq)
+    }
+
     /// The last events that are known, of all meetings.
     pub fn all_known(&self) -> Vec<(RoomId, Position)> {
         self.known.pin().iter().map(|(meeting, top)| (meeting.clone(), top.position.clone())).collect()
@@ -532,7 +585,14 @@ impl Cluster {
     }
 
     /// Emits an event with one argument to sockets of other instances, and of Node servers, by the names of rooms.
-    pub fn emit_elsewhere(&self, rooms: &[&str], except: &[&str], event: &str, arg_json: &str, is_volatile: bool) {
+    pub fn emit_elsewhere(
+        self: &Arc<Self>,
+        rooms: &[&str],
+        except: &[&str],
+        event: &str,
+        arg_json: &str,
+        is_volatile: bool,
+    ) {
         let names = &self.names;
         let cow = |names: &[&'_ str]| names.iter().map(|name| Cow::Owned((*name).to_owned())).collect();
         let broadcast = Broadcast {
@@ -551,7 +611,7 @@ impl Cluster {
     }
 
     /// Tells something to all other instances, or to those where somebody is in a meeting.
-    pub fn tell(&self, meeting: Option<&RoomId>, note: &str) {
+    pub fn tell(self: &Arc<Self>, meeting: Option<&RoomId>, note: &str) {
         let (channel, payload) = self.encode_note(meeting, note);
         self.publish(&channel, payload);
     }
@@ -573,18 +633,19 @@ impl Cluster {
         self.redis.call(call.repeatable()).await.map(drop).map_err(|_| Deaf)
     }
 
-    /// What other instances have told surely since then, with who did.
-    pub async fn told_since(&self, since_ms: u64) -> Vec<(Arc<str>, String)> {
-        let call = Call::command("XRANGE").arg(&self.names.notes).int(since_ms).arg("+").arg("COUNT").int(NOTES_MAX);
-        let Ok(Value::Array(entries)) = self.redis.call(call.repeatable()).await else { return Vec::new() };
+    /// What other instances have told surely since then, with who did. `None` if that cannot be asked.
+    pub async fn told_since(&self, since_ms: u64) -> Option<Vec<(Arc<str>, String)>> {
+        // The last ones, if there are too many.
+        let call = Call::command("XREVRANGE").arg(&self.names.notes).arg("+").int(since_ms).arg("COUNT").int(NOTES_MAX);
+        let Value::Array(entries) = self.redis.call(call.repeatable()).await.ok()? else { return None };
         let read = |entry: Value| {
             let Value::Array(entry) = entry else { return None };
             let fields = members::pairs(entry.into_iter().nth(1)?)?;
             let field = |name| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
             Some((Arc::<str>::from(field("from")?), field("note")?))
         };
-        let told = entries.into_iter().filter_map(read);
-        told.filter(|(from, _)| **from != *self.names.uid).collect()
+        let told = entries.into_iter().rev().filter_map(read);
+        Some(told.filter(|(from, _)| **from != *self.names.uid).collect())
     }
 
     fn encode_note(&self, meeting: Option<&RoomId>, note: &str) -> (String, Vec<u8>) {
@@ -631,9 +692,33 @@ impl Cluster {
         }));
     }
 
+    /// Notes users who have sockets here, as [`note_present`](Self::note_present) does, and tells nobody.
+    pub fn note_all_present(
+        &self,
+        meeting: &RoomId,
+        present: Vec<(Arc<str>, String)>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        if present.is_empty() {
+            return Box::pin(future::ready(()));
+        }
+        let key = self.presence_key(meeting);
+        let mut calls: Vec<_> = present
+            .chunks(PRESENT_AT_A_TIME)
+            .map(|present| {
+                let field = |user: &str| format!("{} {user}", self.names.uid);
+                let call = Call::command("HSET").arg(&key);
+                present.iter().fold(call, |call, (user, json)| call.arg(field(user)).arg(json)).repeatable()
+            })
+            .collect();
+        calls.push(Call::command("PEXPIRE").arg(&key).int(PRESENCE_KEPT_MS).repeatable());
+        let answers = self.redis.calls(calls);
+        // What was not noted is missing when it is compared the next time.
+        Box::pin(async move { _ = answers.await })
+    }
+
     /// Who is in a meeting at other instances, in their words, and the users that this one has noted. `None` if it cannot be
     /// asked.
-    pub async fn present(&self, meeting: &RoomId) -> Option<(Vec<Present>, Vec<Arc<str>>)> {
+    pub async fn present(self: &Arc<Self>, meeting: &RoomId) -> Option<(Vec<Present>, Vec<Arc<str>>)> {
         let answer =
             self.redis.call(Call::command("HGETALL").arg(self.presence_key(meeting)).repeatable()).await.ok()?;
         let (mut present, mut ours) = (Vec::new(), Vec::new());
@@ -669,7 +754,7 @@ impl Cluster {
         let key = |subject: &&str| Call::command("GET").arg(self.revocation_key(subject));
         let mut calls: Vec<_> = subjects.iter().map(key).collect();
         // Of any type: that there is one says it.
-        calls.extend(jti.map(|jti| Call::command("EXISTS").arg(format!("auth:revoked:{jti}"))));
+        calls.extend(jti.map(|jti| named(&[jti])));
         let calls = calls.into_iter().map(|call| call.within(REVOKED_WAIT).repeatable()).collect();
         let mut answers = self.redis.calls(calls).await;
         let is_named = jti.is_some()
@@ -677,6 +762,12 @@ impl Cluster {
         let covers = |before: u64| issued_at.is_none_or(|at| at <= before);
         let before = |value: &Value| members::text(value)?.parse::<u64>().ok();
         is_named || answers.iter().flatten().filter_map(before).any(covers)
+    }
+
+    /// Whether one of these tokens was revoked by another service. None, if that cannot be asked.
+    pub async fn is_any_named(&self, jtis: &[&str]) -> bool {
+        let answer = self.redis.call(named(jtis).within(REVOKED_WAIT).repeatable()).await;
+        answer.is_ok_and(|value| members::integer(&value).is_some_and(|count| count > 0))
     }
 
     /// Keeps a revocation for instances that begin later: tokens of that subject issued until `before` are bad.
@@ -693,7 +784,7 @@ impl Cluster {
     }
 
     /// Answers another server.
-    pub fn respond(&self, response: &Response) {
+    pub fn respond(self: &Arc<Self>, response: &Response) {
         match response.encode() {
             Ok(payload) => self.publish(&self.names.responses, payload),
             Err(error) => log::warn!("a response cannot be written: {error}"),
@@ -707,7 +798,7 @@ impl Cluster {
     }
 
     /// Tells how many clients are asked.
-    pub fn will_answer(&self, answers: &Answers, clients: usize) {
+    pub fn will_answer(self: &Arc<Self>, answers: &Answers, clients: usize) {
         if let Answers::Classic { request_id, .. } = answers {
             let (request_id, reply) = (request_id.clone(), Reply::ClientCount(clients as u64));
             self.respond(&Response { request_id, reply });
@@ -715,7 +806,7 @@ impl Cluster {
     }
 
     /// Passes a client's answer on: its first argument, or all of them, as JSON text.
-    pub fn answer(&self, answers: &Answers, first_json: &str, args_json: &str, attachments: &[Vec<u8>]) {
+    pub fn answer(self: &Arc<Self>, answers: &Answers, first_json: &str, args_json: &str, attachments: &[Vec<u8>]) {
         match answers {
             Answers::Classic { request_id, .. } => {
                 let attachments = attachments.iter().map(|bytes| Cow::Owned(bytes.clone())).collect();
@@ -729,7 +820,7 @@ impl Cluster {
         }
     }
 
-    fn publish(&self, channel: &str, payload: Vec<u8>) {
+    fn publish(self: &Arc<Self>, channel: &str, payload: Vec<u8>) {
         if payload.is_empty() {
             return;
         }
@@ -737,14 +828,15 @@ impl Cluster {
     }
 
     /// Nobody waits for what becomes of it.
-    fn send(&self, call: Call) {
+    fn send(self: &Arc<Self>, call: Call) {
         let answer = self.redis.call(call);
-        let metrics = Arc::clone(&self.metrics);
+        let cluster = Arc::clone(self);
         (self.spawn)(Box::pin(async move {
-            match answer.await {
-                Ok(_) => {}
-                Err(CallError::Server { code, .. }) => log::warn!("Redis refused to pass something on: {code}"),
-                Err(_) => metrics.not_published(),
+            if let Err(error) = answer.await {
+                cluster.metrics.not_published();
+                if let CallError::Server { code, .. } = error {
+                    cluster.warn(|| log::error!("Redis refuses to pass something on: {code}"));
+                }
             }
         }));
     }
@@ -769,6 +861,11 @@ impl Answers {
 
 /// How long a client's CONNECT waits for the list of revoked tokens.
 const REVOKED_WAIT: Duration = Duration::from_secs(1);
+
+/// How many of these tokens another service has revoked: their keys may be of any type.
+fn named(jtis: &[&str]) -> Call {
+    jtis.iter().fold(Call::command("EXISTS"), |call, jti| call.arg(format!("auth:revoked:{jti}")))
+}
 
 /// What a pattern would take for more than itself.
 fn escape(text: &str) -> String {

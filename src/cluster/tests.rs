@@ -33,7 +33,7 @@ impl Deliver for Notes {
     fn update(&self, json: &str) {
         self.note(format!("update {json}"));
     }
-    fn kept_update(&self, _: String) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+    fn kept_update(&self, _: String, _: u64) -> Pin<Box<dyn Future<Output = bool> + Send>> {
         Box::pin(async { true })
     }
     fn auth_event(&self, json: &str) {
@@ -58,6 +58,7 @@ fn alone() -> Arc<Cluster> {
     let settings = Settings {
         adapter_prefix: "socket.io".into(),
         key_prefix: "chat:".into(),
+        needs_replicas: false,
         python_channels: vec!["socketio".into()],
     };
     let metrics = Arc::new(Metrics::new(std::time::SystemTime::UNIX_EPOCH));
@@ -172,9 +173,17 @@ fn what_is_known_of_a_log_only_grows_within_its_life() {
         cluster.note(&meeting, epoch, seq, 1000);
         assert_eq!(cluster.known(&meeting), Some(Position { epoch: Arc::clone(epoch), seq: known }));
     }
-    // Nobody listens to it: it is forgotten when no failing server would.
-    for (now, is_known) in [(1000 + KNOWN_KEPT_MS, true), (1001 + KNOWN_KEPT_MS, false)] {
-        cluster.sweep(|_| false, now);
+    // Nobody listens to it: it is forgotten when no server that failed would have, which one that is away may have done.
+    for (now, is_up, is_known) in [
+        (2000 + KNOWN_KEPT_MS, false, true),
+        (9000 + KNOWN_KEPT_MS, true, true),
+        (9000 + 2 * KNOWN_KEPT_MS, true, true),
+        (9001 + 2 * KNOWN_KEPT_MS, false, true),
+        (9002 + 2 * KNOWN_KEPT_MS, true, true),
+        (9002 + 3 * KNOWN_KEPT_MS, true, true),
+        (9003 + 3 * KNOWN_KEPT_MS, true, false),
+    ] {
+        cluster.forget_known(is_up, now);
         assert_eq!(cluster.all_known().len(), usize::from(is_known), "at {now}");
     }
 }

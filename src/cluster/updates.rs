@@ -19,6 +19,7 @@ use super::{
 use crate::redis::{Call, CallError, Script};
 
 static LEASE: Script = Script::new(include_str!("lease.lua"));
+static ACK: Script = Script::new(include_str!("ack.lua"));
 static SHED: Script = Script::new(include_str!("shed.lua"));
 static RELEASE: Script = Script::new(include_str!("release.lua"));
 
@@ -46,20 +47,30 @@ const FIELD: &str = "data";
 impl Cluster {
     /// Takes updates from the stream, until this instance ends.
     pub async fn read_updates(self: Arc<Self>) {
+        let mut refused: Option<Box<str>> = None;
         while !self.is_ending.load(Ordering::Relaxed) {
             let Some(mut renew_at) = self.lease().await else {
                 Timer::after(PAUSE).await;
                 continue;
             };
-            // What was taken before comes first.
-            let taken = match self.take(PENDING, &mut renew_at).await {
-                Ok(Taken { count: 0, .. }) => self.take(NEW, &mut renew_at).await,
-                taken => taken,
+            // Whoever takes something may end before it is applied: so it is taken first, and applied when it is found among
+            // what was taken.
+            let taken = match self.take(PENDING).await {
+                Ok(entries) if entries.is_empty() => self.take(NEW).await.map(|_| Taken::default()),
+                Ok(entries) => self.apply(entries, &mut renew_at).await,
+                Err(error) => Err(error),
             };
             match taken {
                 Ok(Taken { count, done }) if done == count => {}
                 Ok(_) => _ = Timer::after(PAUSE).await,
-                Err(_) => {
+                Err(error) => {
+                    if let CallError::Server { code, message } = error
+                        && &*code != "NOGROUP"
+                        && refused.as_ref() != Some(&code)
+                    {
+                        log::error!("{UPDATES_STREAM} cannot be read: {code} {message}");
+                        refused = Some(code);
+                    }
                     Timer::after(PAUSE).await;
                     self.shed().await;
                     if !self.make_group().await {
@@ -111,7 +122,8 @@ impl Cluster {
         }
     }
 
-    async fn take(&self, from: &str, renew_at: &mut Instant) -> Result<Taken, CallError> {
+    /// Entries that were taken and not acknowledged, or takes new ones.
+    async fn take(&self, from: &str) -> Result<Vec<Value>, CallError> {
         let call = Call::command("XREADGROUP")
             .arg("GROUP")
             .arg(GROUP)
@@ -124,15 +136,13 @@ impl Cluster {
             .arg(UPDATES_STREAM)
             .arg(from);
         // [[stream, entries]], or nothing.
-        match self.redis.block(call.within(Duration::from_millis(2 * BLOCK_MS))).await? {
-            Value::Array(streams) => match streams.into_iter().next() {
-                Some(Value::Array(stream)) => match stream.into_iter().nth(1) {
-                    Some(Value::Array(entries)) => self.apply(entries, renew_at).await,
-                    _ => Ok(Taken::default()),
-                },
-                _ => Ok(Taken::default()),
-            },
-            _ => Ok(Taken::default()),
+        let Value::Array(streams) = self.redis.block(call.within(Duration::from_millis(2 * BLOCK_MS))).await? else {
+            return Ok(Vec::new());
+        };
+        let Some(Value::Array(stream)) = streams.into_iter().next() else { return Ok(Vec::new()) };
+        match stream.into_iter().nth(1) {
+            Some(Value::Array(entries)) => Ok(entries),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -159,7 +169,11 @@ impl Cluster {
             }
             let Some(deliver) = self.deliver() else { break };
             let is_done = match json {
-                Some(json) => deliver.kept_update(json).await,
+                Some(json) => {
+                    // An entry's id is the time at which it was added, and a number.
+                    let at = id.split('-').next().and_then(|ms| ms.parse().ok()).unwrap_or_default();
+                    deliver.kept_update(json, at).await
+                }
                 None => {
                     self.metrics.unreadable();
                     true
@@ -172,7 +186,7 @@ impl Cluster {
         }
         let taken = Taken { count, done: done.len() };
         if !done.is_empty() {
-            let call = Call::command("XACK").arg(UPDATES_STREAM).arg(GROUP);
+            let call = Call::script(&ACK, 1).arg(UPDATES_STREAM).arg(GROUP);
             self.redis.call(done.into_iter().fold(call, Call::arg).repeatable()).await?;
         }
         Ok(taken)

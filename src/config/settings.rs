@@ -118,7 +118,7 @@ pub const SETTINGS: [Setting; 65] = [
 
     Setting::new(Rights, "ROOM_POLICY", "authenticated", "members|authenticated", "Who may join and write where neither token, participants nor AUTHZ_URL answer.").in_production("members"),
     Setting::new(Rights, "AUTHZ_URL", "(none)", "http or https URL", "Who is asked for a user's right in a meeting.").secret(),
-    Setting::new(Rights, "TLS_CA", "(built-in authorities)", "PEM", "Certificates trusted as well, for https in JWKS_URL and AUTHZ_URL."),
+    Setting::new(Rights, "TLS_CA", "(built-in authorities)", "PEM", "Certificates trusted as well, for https in JWKS_URL and AUTHZ_URL, and for rediss://."),
     Setting::new(Rights, "CHAT_API_KEY", "(none)", "secret", "X-API-Key of other services: in production at least 16 bytes. Without it they need a token.").secret(),
 
     Setting::new(History, "HISTORY_SIZE", "1000", "events", "Kept of each meeting."),

@@ -229,6 +229,8 @@ impl Session {
                 }
             }
             State::WebSocket | State::Closed { by_client: true } => PollAnswer::Noop,
+            // Clients drop what shares an answer with the close.
+            State::Closing { by_client: false, .. } if queued => PollAnswer::Take,
             State::Closing { by_client, .. } => {
                 let by_client = *by_client;
                 self.state = State::Closed { by_client };
@@ -345,8 +347,8 @@ impl Session {
 
     /// Ends the session. True at the first call.
     ///
-    /// If a session that polls is closed in order, and no GET is parked, it lingers so that the next GET can be told. A
-    /// client that closes by itself may have sent its last GET at the same time as its close packet.
+    /// If a session that polls is closed in order, it lingers so that the next GET can be told, as a parked one takes what
+    /// is queued first. A client that closes by itself may have sent its last GET at the same time as its close packet.
     pub fn close(&mut self, reason: CloseReason, now: Instant) -> bool {
         if self.is_closed() {
             return false;
@@ -362,7 +364,9 @@ impl Session {
             _ => None,
         };
         self.state = match (self.requests(), linger) {
-            (Some(requests), Some(linger)) if !requests.get => State::Closing { until: now + linger, by_client },
+            (Some(requests), Some(linger)) if !requests.get || !by_client => {
+                State::Closing { until: now + linger, by_client }
+            }
             _ => State::Closed { by_client },
         };
         true
@@ -641,8 +645,27 @@ mod tests {
             session.begin_poll().unwrap();
             assert!(session.close(reason, now));
             assert!(!session.close(reason, now), "only the first call ends it");
-            assert!(!session.is_lingering());
+            assert_eq!(session.is_lingering(), reason == CloseReason::ServerClose);
             assert_eq!(session.poll_answer(false, now), answer, "{reason:?}");
+            assert!(!session.is_lingering());
+        }
+    }
+
+    #[test]
+    fn what_is_queued_and_the_close_take_a_poll_each() {
+        for is_parked in [true, false] {
+            let (mut session, now) = polling();
+            if is_parked {
+                session.begin_poll().unwrap();
+            }
+            session.close(CloseReason::AuthExpired, now);
+            if !is_parked {
+                session.begin_poll().unwrap();
+            }
+            assert_eq!(session.poll_answer(true, now), PollAnswer::Take);
+            assert_eq!(session.begin_poll(), Ok(()));
+            assert_eq!(session.poll_answer(false, now), PollAnswer::Close);
+            assert_eq!(session.begin_poll(), Err(Refusal::UnknownSession));
         }
     }
 
@@ -653,7 +676,7 @@ mod tests {
         assert!(session.is_lingering());
         assert_eq!(session.begin_post(), Err(Refusal::UnknownSession));
         assert_eq!(session.begin_poll(), Ok(()));
-        assert_eq!(session.poll_answer(true, now), PollAnswer::Close);
+        assert_eq!(session.poll_answer(false, now), PollAnswer::Close);
         assert_eq!(session.begin_poll(), Err(Refusal::UnknownSession));
     }
 

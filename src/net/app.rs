@@ -41,6 +41,11 @@ pub trait Peer: Send + Sync {
     /// The server stops, and will close this session soon.
     fn announce_drain(&self, notice: DrainNotice);
 
+    /// Whether answers to the client are still to come.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// The session is over. Called once.
     fn close(&self, reason: CloseReason);
 }

@@ -181,10 +181,6 @@ impl Connection {
             loop {
                 session.outbox().sleep_in(Slot::Poll, cx.waker());
                 let queued = session.outbox().len();
-                // A session that waits to tell its client of the close goes on waiting until the rest fits into one answer.
-                if queued >= PACKETS_MAX && session.engine().is_lingering() {
-                    return Poll::Ready(Some(PollAnswer::Take));
-                }
                 let answer = session.engine().poll_answer(queued > 0, Instant::now());
                 match answer {
                     PollAnswer::Wait => {}

@@ -93,6 +93,11 @@ impl Subscriber {
         wake(wakers);
     }
 
+    /// What the server has said against subscribing, since all that was wanted was subscribed.
+    pub fn refusal(&self) -> Option<Box<str>> {
+        lock(&self.0.table).refusal.clone()
+    }
+
     /// Whether all that was wanted when the connection was made is subscribed.
     pub fn is_restored(&self) -> bool {
         lock(&self.0.table).is_restored
@@ -140,6 +145,8 @@ struct Table {
     waiting: HashMap<u64, Waiting>,
     last_waiting: u64,
     is_restored: bool,
+    /// What the server has said against subscribing, since all was subscribed.
+    refusal: Option<Box<str>>,
     is_abandoned: bool,
 }
 
@@ -515,7 +522,11 @@ impl Link<'_> {
     /// Not while a batch is on its way.
     fn tell_if_restored(&mut self) {
         if self.to_restore.take_if(|to_restore| *to_restore == 0).is_some() {
-            lock(&self.task.inner.table).is_restored = true;
+            {
+                let mut table = lock(&self.task.inner.table);
+                table.is_restored = true;
+                table.refusal = None;
+            }
             self.task.tell(|listener| listener.restored());
         }
     }
@@ -590,6 +601,7 @@ fn handle(task: &Loop, batch: &mut Option<Batch>, push: Push<'_>) -> Result<(), 
         }
         Push::Error { code, message } => {
             let reason = server::short(format_args!("subscribing is answered {code} {message}"));
+            lock(&task.inner.table).refusal = Some(reason.clone());
             let Some(batch) = batch.as_mut().filter(|batch| batch.patterns == 0 && !batch.subscribe.is_empty()) else {
                 return Err(End::Refused(reason));
             };

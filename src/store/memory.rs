@@ -21,8 +21,8 @@ use std::sync::{
 
 use crate::{
     store::{
-        Answer, Append, Appended, InboxPage, InboxRange, InboxRead, Known, Marked, Notification, Notified, Open,
-        Opened, Page, Participation, Range, Read, Reminder, Reminders, Standing, Store, Unread, Usage,
+        Answer, Append, Appended, Failures, InboxPage, InboxRange, InboxRead, Known, Marked, Notification, Notified,
+        Open, Opened, Page, Participation, Range, Read, Reminder, Reminders, Standing, Store, Unread, Usage,
         memory::{
             claims::Claims,
             inbox::User,
@@ -394,6 +394,7 @@ impl Store for Memory {
             users: self.users.len(),
             pending: 0,
             reminders: lock(&self.calendar).len(),
+            failures: Failures::default(),
         }
     }
 }

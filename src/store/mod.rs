@@ -177,6 +177,8 @@ pub enum StoreError {
     TooManyReactions,
     /// The position is of another life of the log.
     EpochDiffers,
+    /// What is kept of it cannot be used, now or later.
+    Broken,
     /// Not now.
     Unavailable {
         /// When to try again.
@@ -568,6 +570,23 @@ pub enum Participation {
     Host,
 }
 
+/// How often what was asked of the store was not done, by the reason.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Failures {
+    /// There was no connection.
+    pub away: u64,
+    /// Too many calls or appends were waiting.
+    pub full: u64,
+    /// It may have been done.
+    pub unknown: u64,
+    /// Too few replicas had it.
+    pub not_replicated: u64,
+    /// The server refused it.
+    pub refused: u64,
+    /// What is kept could not be used, or the answer not be read.
+    pub malformed: u64,
+}
+
 /// What is held in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Usage {
@@ -581,6 +600,8 @@ pub struct Usage {
     pub reminders: usize,
     /// Events that wait to be logged.
     pub pending: usize,
+    /// What could not be done.
+    pub failures: Failures,
 }
 
 /// What stands in an event instead of what was erased, behind what is kept of its content.

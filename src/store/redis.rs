@@ -23,7 +23,7 @@ mod tests;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -32,11 +32,12 @@ use redis::Value;
 
 use crate::{
     adapter::classic::Channels,
+    limits::Slots,
     redis::{Call, CallError, Redis, Script},
     store::{
-        Answer, Append, Appended, Change, Content, From, InboxPage, InboxRange, InboxRead, Kind, Known, Marked,
-        Notification, Notified, Open, Opened, Page, Participation, Position, REMINDER_TAKEN_MS, Range, Read, Reminder,
-        Reminders, Standing, Store, StoreError, Unread, Usage, fields, new_epoch, note_payload,
+        Answer, Append, Appended, Change, Content, Failures, From, InboxPage, InboxRange, InboxRead, Kind, Known,
+        Marked, Notification, Notified, Open, Opened, Page, Participation, Position, REMINDER_TAKEN_MS, Range, Read,
+        Reminder, Reminders, Standing, Store, StoreError, Unread, Usage, fields, new_epoch, note_payload,
         redis::{
             reminders::Waiting,
             reply::{Fields, parse},
@@ -51,7 +52,7 @@ pub struct RedisStore {
     settings: RedisSettings,
     channels: Channels,
     /// Appends that wait for their answer.
-    pending: Arc<AtomicUsize>,
+    pending: Slots,
     /// As the last script on reminders has said.
     waiting: Mutex<Waiting>,
     failures: Counters,
@@ -74,6 +75,8 @@ pub struct RedisSettings {
     pub history_ttl_ms: u64,
     /// How long an append waits for Redis. Default 5 s.
     pub wait: Duration,
+    /// Bytes of events beyond which no more are read for one answer: about as many as it may hold.
+    pub answer_max_bytes: usize,
 }
 
 impl Default for RedisSettings {
@@ -85,25 +88,9 @@ impl Default for RedisSettings {
             history_size: 1000,
             history_ttl_ms: 7 * 24 * 60 * 60 * 1000,
             wait: Duration::from_secs(5),
+            answer_max_bytes: usize::MAX,
         }
     }
-}
-
-/// How often Redis did not do what it was asked, by the reason.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Failures {
-    /// There was no connection.
-    pub away: u64,
-    /// Too many calls or appends were waiting.
-    pub full: u64,
-    /// It may have been done.
-    pub unknown: u64,
-    /// Too few replicas had it.
-    pub not_replicated: u64,
-    /// The server refused it.
-    pub refused: u64,
-    /// The answer could not be read.
-    pub malformed: u64,
 }
 
 /// [`Failures`] as they are counted.
@@ -143,24 +130,6 @@ const WARNING_PAUSE_MS: u64 = 10_000;
 const RETRY_MS: u32 = 1000;
 const RETRY_REFUSED_MS: u32 = 5000;
 
-/// Counts an append for as long as it waits.
-struct Pending(Arc<AtomicUsize>);
-
-impl Pending {
-    fn enter(count: &Arc<AtomicUsize>) -> Option<Self> {
-        // ORDERING: Relaxed, here and below. A limit: nothing is read because of it.
-        let enter = |count| (count < PENDING_MAX).then_some(count + 1);
-        count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).ok()?;
-        Some(Self(Arc::clone(count)))
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 impl RedisStore {
     /// A store on this connection.
     pub fn new(redis: Redis, settings: RedisSettings) -> Self {
@@ -168,20 +137,14 @@ impl RedisStore {
             redis,
             channels: Channels::new(settings.adapter_prefix.clone()),
             settings,
-            pending: Arc::default(),
+            pending: Slots::new(PENDING_MAX),
             waiting: Mutex::new(Waiting { count: 0, next: None }),
             failures: Counters::default(),
             warned_at: AtomicU64::new(0),
         }
     }
 
-    /// Appends that wait for their answer.
-    pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
-    }
-
-    /// How often Redis did not do what it was asked.
-    pub fn failures(&self) -> Failures {
+    fn failures(&self) -> Failures {
         // ORDERING: Relaxed, here and where they are counted. Only for metrics.
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Counters { away, full, unknown, not_replicated, refused, malformed } = &self.failures;
@@ -286,8 +249,8 @@ impl RedisStore {
         let value = answer.map_err(|error| self.failed(&error, now))?;
         read(value).ok_or_else(|| {
             count(&self.failures.malformed);
-            self.warn(now, || log::warn!("Redis answers what cannot be read"));
-            StoreError::Unavailable { retry_after_ms: RETRY_REFUSED_MS }
+            self.warn(now, || log::error!("Redis answers what cannot be read"));
+            StoreError::Broken
         })
     }
 
@@ -302,7 +265,15 @@ impl RedisStore {
             CallError::Away => count(&failures.away),
             CallError::Full => count(&failures.full),
             CallError::Unknown => count(&failures.unknown),
-            CallError::NotReplicated => count(&failures.not_replicated),
+            CallError::NotReplicated => {
+                count(&failures.not_replicated);
+                self.warn(now, || log::warn!("too few replicas have what was written (REDIS_MIN_REPLICAS)"));
+            }
+            CallError::Server { code, message } if is_broken(code, message) => {
+                count(&failures.malformed);
+                self.warn(now, || log::error!("what Redis holds cannot be used: {code} {message}"));
+                return StoreError::Broken;
+            }
             CallError::Server { code, message } => {
                 count(&failures.refused);
                 self.warn(now, || log::warn!("Redis refuses: {code} {message}"));
@@ -379,7 +350,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     fn append(&self, append: Append, now: u64) -> Answer<'_, Appended> {
-        let Some(pending) = Pending::enter(&self.pending) else {
+        let Some(pending) = self.pending.take() else {
             count(&self.failures.full);
             return Answer::ready(Err(StoreError::Unavailable { retry_after_ms: RETRY_MS }));
         };
@@ -404,6 +375,7 @@ impl Store for RedisStore {
             .arg(since.0)
             .int(number(since.1))
             .int(number(open.limit as u64))
+            .int(number(self.settings.answer_max_bytes as u64))
             .repeatable();
         let Some(reader) = open.reader else { return self.ask(call, now, meeting::opened) };
         // Listed first: a mark that is not listed would never be told.
@@ -440,6 +412,7 @@ impl Store for RedisStore {
             .int(number(seq))
             .int(number(range.limit as u64))
             .arg(kinds)
+            .int(number(self.settings.answer_max_bytes as u64))
             .repeatable();
         let answer = self.redis.call(call);
         Answer::later(async move { self.read(answer.await, now, meeting::page)? })
@@ -710,7 +683,8 @@ impl Store for RedisStore {
 
     fn usage(&self) -> Usage {
         Usage {
-            pending: self.pending(),
+            pending: self.pending.taken(),
+            failures: self.failures(),
             reminders: usize::try_from(self.waiting().count).unwrap_or(usize::MAX),
             ..Usage::default()
         }
@@ -748,13 +722,20 @@ fn unread_in(log: Value, mark: Value) -> Option<(u64, u32)> {
     Some((last_ts.max(moved_at), unread as u32))
 }
 
+/// Whether a script failed at what the keys hold, and will again.
+fn is_broken(code: &str, message: &str) -> bool {
+    // Lua's own errors say where without an `@`; what the server refuses within a script says `@user_script`.
+    let is_of_lua = message.starts_with("user_script:") || message.contains(" user_script:");
+    code == "WRONGTYPE" || (code == "ERR" && is_of_lua)
+}
+
 /// A notification as it lies in an inbox: see `NOTE` in `user.lua`.
 fn note_of(note: &[u8]) -> Option<String> {
     let (is_read, rest) = note.split_first()?;
     let (nseq, rest) = rest.split_first_chunk()?;
     let (_at_and_expiry, rest) = rest.split_first_chunk::<16>()?;
-    let (id_bytes, rest) = rest.split_first()?;
-    let (_id, fields) = rest.split_at_checked(usize::from(*id_bytes))?;
+    let (id_bytes, rest) = rest.split_first_chunk()?;
+    let (_id, fields) = rest.split_at_checked(usize::from(u16::from_be_bytes(*id_bytes)))?;
     Some(note_payload(u64::from_be_bytes(*nseq), str::from_utf8(fields).ok()?, *is_read == 1))
 }
 

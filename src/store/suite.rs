@@ -26,7 +26,7 @@ macro_rules! store_suite {
                 times_never_go_back
                 a_repeat_is_answered_as_the_first_time
                 a_client_id_is_remembered_among_the_last_thousand
-                a_repeated_update_is_known_for_ten_minutes
+                a_repeated_update_is_known_for_ten_minutes_and_among_the_last
                 a_closed_meeting_is_read_only
                 replies_need_a_message
                 edits_are_for_authors_and_moderators
@@ -50,6 +50,8 @@ macro_rules! store_suite {
                 the_meetings_that_moved_last_are_told
                 marks_of_a_user_are_limited
                 an_inbox_numbers_and_pages
+                what_is_not_kept_is_told_once_in_a_minute
+                a_notification_may_have_a_long_name
                 an_inbox_is_limited
                 an_inbox_forgets
                 reading_an_inbox
@@ -357,16 +359,22 @@ pub(super) fn a_client_id_is_remembered_among_the_last_thousand<S: Store>(make: 
     assert_eq!(seq(append(&store, message_by_client(5000, "0", 0), soon)), (1, false), "the 1500th last, 10 min old");
 }
 
-pub(super) fn a_repeated_update_is_known_for_ten_minutes<S: Store>(make: impl Fn(SuiteLimits) -> S) {
+pub(super) fn a_repeated_update_is_known_for_ten_minutes_and_among_the_last<S: Store>(make: impl Fn(SuiteLimits) -> S) {
     let store = make(SuiteLimits { history_size: 1, ..LIMITS });
     let first = append(&store, update("e"), NOW).unwrap();
     assert_eq!((first.place.id, first.event.is_some()), (None, true));
     assert_eq!(seq(append(&store, update("f"), NOW)), (2, true));
     let repeat = append(&store, update("e"), NOW + 10 * MINUTE).unwrap();
     assert_eq!(repeat, Appended { event: None, ..first });
-    assert_eq!(seq(append(&store, update("e"), NOW + 10 * MINUTE + 1)), (3, true));
+    let late = NOW + 10 * MINUTE + 1;
+    for number in 3..=16 {
+        assert_eq!(seq(append(&store, update(&number.to_string()), late)), (number, true));
+    }
+    assert_eq!(seq(append(&store, update("e"), late)), (1, false));
+    assert_eq!(seq(append(&store, update("17"), late)), (17, true));
+    assert_eq!(seq(append(&store, update("e"), late)), (18, true));
     // A client_id is something else.
-    assert_eq!(seq(append(&store, message_by_client(1, "e", 0), NOW)), (4, true));
+    assert_eq!(seq(append(&store, message_by_client(1, "e", 0), late)), (19, true));
 }
 
 pub(super) fn a_closed_meeting_is_read_only<S: Store>(make: impl Fn(SuiteLimits) -> S) {
@@ -896,10 +904,10 @@ pub(super) fn an_inbox_numbers_and_pages<S: Store>(make: impl Fn(SuiteLimits) ->
         assert_eq!(notify(&store, "a", note(&name), NOW), None, "it is there");
     }
     assert_eq!(notify(&store, "b", note("n1"), NOW), Some(noted(1, "n1", false)), "another's inbox");
-    // One that is not kept has a number nevertheless, and may come again.
-    for nseq in [4, 5] {
-        let passing = Notification { is_kept: false, ..note("passing") };
-        assert_eq!(notify(&store, "a", passing, NOW), Some(noted(nseq, "passing", false)));
+    // One that is not kept has a number nevertheless.
+    for (nseq, name) in [(4, "passing"), (5, "passing, too")] {
+        let passing = Notification { is_kept: false, ..note(name) };
+        assert_eq!(notify(&store, "a", passing, NOW), Some(noted(nseq, name, false)));
     }
     assert_eq!(notify(&store, "a", Notification { is_kept: false, ..note("n1") }, NOW), None);
     assert_eq!(notify(&store, "a", note("n6"), NOW), Some(noted(6, "n6", false)));
@@ -934,6 +942,34 @@ pub(super) fn an_inbox_numbers_and_pages<S: Store>(make: impl Fn(SuiteLimits) ->
         assert_eq!(page.unread, 3);
     }
     assert_eq!(wait(store.unread("a", NOW)), Unread { notifications: 3, ..Unread::default() });
+}
+
+pub(super) fn what_is_not_kept_is_told_once_in_a_minute<S: Store>(make: impl Fn(SuiteLimits) -> S) {
+    let store = make(LIMITS);
+    let tell = |name: &str, now| notify(&store, "a", Notification { is_kept: false, ..note(name) }, now).is_some();
+    assert!(tell("0", NOW));
+    assert!(!tell("0", NOW + MINUTE), "whoever brings it again has not known that it was told");
+    assert!(tell("0", NOW + MINUTE + 1));
+    for number in 1..8 {
+        assert!(tell(&number.to_string(), NOW + MINUTE + 1));
+    }
+    assert!(!tell("0", NOW + MINUTE + 1), "among the last eight");
+    assert!(tell("8", NOW + MINUTE + 1));
+    assert!(tell("0", NOW + MINUTE + 1), "it was forgotten for others");
+    assert!(notify(&store, "a", note("8"), NOW + MINUTE + 1).is_some(), "what is kept has a list of its own");
+    wait(store.erase_user("a", NOW));
+    assert!(tell("8", NOW + MINUTE + 1), "of another inbox");
+}
+
+pub(super) fn a_notification_may_have_a_long_name<S: Store>(make: impl Fn(SuiteLimits) -> S) {
+    let store = make(LIMITS);
+    // As many characters as may be, of as many bytes as there are.
+    let name = "\u{1f600}".repeat(64);
+    assert_eq!(notify(&store, "a", note(&name), NOW), Some(noted(1, &name, false)));
+    assert_eq!(notify(&store, "a", note(&name), NOW), None);
+    assert_eq!(inbox(&store, "a", From::Top, 1, false, NOW).items, [noted(1, &name, false)]);
+    wait(store.read_inbox("a", Read::Ids(vec![name.as_str().into()]), NOW));
+    assert_eq!(inbox(&store, "a", From::Top, 1, false, NOW).items, [noted(1, &name, true)]);
 }
 
 pub(super) fn an_inbox_is_limited<S: Store>(make: impl Fn(SuiteLimits) -> S) {
@@ -1177,9 +1213,13 @@ impl Model {
 
     /// The seq that this was logged with before, and its fingerprint.
     fn known(&self, author: usize, key: (bool, u64), now: u64) -> Option<(u64, u64)> {
+        let mut updates = 0;
         let seq = self.events.iter().rposition(|event| match event.key {
             Some((true, number, _)) => key == (true, number) && event.author == author,
-            Some((false, number, _)) => key == (false, number) && now - event.ts <= 10 * MINUTE,
+            Some((false, number, _)) => {
+                updates += 1;
+                key == (false, number) && (updates <= 16 || now - event.ts <= 10 * MINUTE)
+            }
             None => false,
         })?;
         Some((seq as u64 + 1, self.events[seq].key?.2))

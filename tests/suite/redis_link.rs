@@ -148,8 +148,14 @@ impl Drop for Server {
     }
 }
 
+/// None of those that the kernel gives to listeners and connections by itself: other tests run at the same time.
 fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    loop {
+        let port = fastrand::u16(11_000..31_000);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn text(value: &Value) -> String {
@@ -398,16 +404,17 @@ fn a_call_is_given_up_when_its_time_is_over() {
         let started = Instant::now();
         assert_eq!(link.redis.call(incr("a", 50)).await, Err(CallError::Away), "not admitted");
         let waited = started.elapsed();
-        assert!(waited >= Duration::from_millis(50) && waited < Duration::from_secs(1), "{waited:?}");
+        assert!(waited >= Duration::from_millis(50) && waited < Duration::from_secs(4), "{waited:?}");
         link.redis.admit(connection, 1);
         proxy.stop(false, true);
-        assert_eq!(link.redis.call(incr("b", 50)).await, Err(CallError::Unknown), "sent");
+        // Long enough to be sent, on a busy machine too.
+        assert_eq!(link.redis.call(incr("b", 1000)).await, Err(CallError::Unknown), "sent");
         // A later call with an earlier deadline.
-        let (long, short) = (link.redis.call(incr("c", 2000)), link.redis.call(incr("d", 50)));
+        let (long, short) = (link.redis.call(incr("c", 20_000)), link.redis.call(incr("d", 1000)));
         assert_eq!(short.await, Err(CallError::Unknown));
         proxy.go_on();
         assert_eq!(long.await, Ok(Value::Int(1)), "answers still belong to their calls");
-        assert_eq!(link.redis.call(incr("b", 2000)).await, Ok(Value::Int(2)), "it was done");
+        assert_eq!(link.redis.call(incr("b", 20_000)).await, Ok(Value::Int(2)), "it was done");
         assert_eq!(link.count(|counters| &counters.expired), 3);
         assert_eq!(server.called("incr"), 4, "what was away was never done");
     });
@@ -511,7 +518,7 @@ fn a_call_that_was_sent_again_in_vain_is_unknown() {
         let link = Link::admitted(settings(&proxy.url()), &spawn);
         link.connected().await;
         proxy.stop(false, true);
-        let call = Call::command("INCR").arg("x").repeatable().within(Duration::from_millis(500));
+        let call = Call::command("INCR").arg("x").repeatable().within(Duration::from_millis(1500));
         let sent = link.redis.call(call.clone());
         until("done", || server.called("incr") == 1).await;
         proxy.refuse(true);
@@ -592,13 +599,13 @@ fn a_server_that_pauses_is_left_and_found_again() {
         quick.io_timeout = Duration::from_millis(200);
         let link = Link::admitted(quick, &spawn);
         link.connected().await;
-        server.admin(&["CLIENT", "PAUSE", "1000", "ALL"]);
         let started = Instant::now();
+        server.admin(&["CLIENT", "PAUSE", "2000", "ALL"]);
         let unknown = link.redis.call(Call::command("INCR").arg("x"));
         let repeated = link.redis.call(Call::command("ECHO").arg("y").repeatable());
         link.lost().await;
         let noticed = started.elapsed();
-        assert!(noticed >= Duration::from_millis(200) && noticed < Duration::from_millis(700), "{noticed:?}");
+        assert!(noticed >= Duration::from_millis(200) && noticed < Duration::from_millis(1900), "{noticed:?}");
         assert_eq!(unknown.await, Err(CallError::Unknown));
         assert_eq!(repeated.await, Ok(Value::BulkString(b"y".to_vec())));
         assert_eq!(link.count(|counters| &counters.timeouts), 1);
@@ -612,7 +619,7 @@ fn a_connection_that_is_half_open_is_noticed_while_it_is_used_and_while_it_is_no
             let server = Server::start(&[]);
             let proxy = Proxy::start(server.port, &spawn).await;
             let mut quick = settings(&proxy.url());
-            quick.io_timeout = Duration::from_millis(200);
+            quick.io_timeout = Duration::from_millis(1000);
             quick.ping_interval = Duration::from_millis(if is_used { 60_000 } else { 200 });
             let link = Link::admitted(quick, &spawn);
             link.connected().await;
@@ -637,12 +644,12 @@ fn a_connection_that_is_used_needs_no_ping() {
     run(async |spawn| {
         let server = Server::start(&[]);
         let mut quick = server.settings();
-        quick.ping_interval = Duration::from_millis(300);
+        quick.ping_interval = Duration::from_millis(1500);
         let link = Link::admitted(quick, &spawn);
         link.connected().await;
         let before = server.called("ping");
         let started = Instant::now();
-        while started.elapsed() < Duration::from_millis(900) {
+        while started.elapsed() < Duration::from_millis(4000) {
             link.redis.call(Call::command("ECHO").arg("x")).await.unwrap();
             Timer::after(Duration::from_millis(20)).await;
         }
@@ -809,7 +816,7 @@ fn the_clock_of_the_server_is_compared_with_ours() {
         let server = Server::start(&[]);
         let link = Link::start(server.settings(), &spawn);
         let Event::Connected { offset_ms, version, .. } = link.event().await else { panic!() };
-        assert!(offset_ms.abs() < 1000, "{offset_ms}");
+        assert!(offset_ms.abs() < 5000, "{offset_ms}");
         assert!(version.starts_with(|digit: char| digit.is_ascii_digit()), "{version}");
         let info = "redis_version:7.0.0\r\nrun_id:x\r\n";
         let info = format!("${}\r\n{info}\r\n", info.len());
@@ -819,7 +826,7 @@ fn the_clock_of_the_server_is_compared_with_ours() {
         let link = Link::start(settings(&format!("redis://127.0.0.1:{port}")), &spawn);
         let Event::Connected { offset_ms, .. } = link.event().await else { panic!() };
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
-        assert!((now + offset_ms - 1_000_000_000_500).abs() < 1000, "{offset_ms}");
+        assert!((now + offset_ms - 1_000_000_000_500).abs() < 5000, "{offset_ms}");
     });
 }
 
@@ -834,7 +841,7 @@ fn a_server_that_is_loading_is_waited_for() {
         server.kill();
         link.connected().await;
         link.lost().await;
-        server.begin(&["--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024"]);
+        server.begin(&["--key-load-delay", "1500", "--loading-process-events-interval-bytes", "1024"]);
         assert_eq!(&*link.refused().await, "it is loading its data (LOADING)");
         let call = link.redis.call(Call::command("GET").arg("key:3000").within(PATIENCE));
         assert_eq!(call.await, Ok(Value::BulkString(b"3000".to_vec())));
@@ -887,7 +894,8 @@ fn replicated_calls_are_answered_when_replicas_have_them() {
         );
 
         let replica = Server::start(&["--replicaof", &format!("127.0.0.1 {}", server.port)]);
-        until("replicates", || text(&replica.admin(&["INFO", "replication"])).contains("master_link_status:up")).await;
+        // The replica may be done before the server knows.
+        until("replicates", || text(&server.admin(&["INFO", "replication"])).contains("state=online")).await;
         let before = server.called("wait");
         let outcomes = link.redis.calls(vec![push("z").replicated(); 100]).await;
         assert_eq!(outcomes, (5..=104).map(|length| Ok(Value::Int(length))).collect::<Vec<_>>());
@@ -951,7 +959,7 @@ fn calls_that_block_do_so_on_their_own_and_one_after_the_other() {
     run(async |spawn| {
         let server = Server::start(&[]);
         let mut quick = server.settings();
-        quick.io_timeout = Duration::from_millis(300);
+        quick.io_timeout = Duration::from_millis(1000);
         let link = Link::admitted(quick, &spawn);
         link.connected().await;
         assert_eq!(server.clients("name=chat-service"), 1, "none before it is needed");
@@ -970,8 +978,8 @@ fn calls_that_block_do_so_on_their_own_and_one_after_the_other() {
         assert_eq!(first.await, popped("a", "1"));
         assert_eq!(second.await, popped("b", "2"));
         // The server's time ends before the call's, and the other way round.
-        assert_eq!(link.redis.block(pop("a", "0.7", 15_000)).await, Ok(Value::Nil), "silence is what was asked for");
-        assert_eq!(link.redis.block(pop("a", "10", 100)).await, Err(CallError::Unknown));
+        assert_eq!(link.redis.block(pop("a", "1.6", 15_000)).await, Ok(Value::Nil), "silence is what was asked for");
+        assert_eq!(link.redis.block(pop("a", "10", 1000)).await, Err(CallError::Unknown));
         assert_eq!(link.redis.block(pop("a", "0.1", 15_000)).await, Ok(Value::Nil), "nothing stands in the way");
         assert_eq!(link.count(|counters| &counters.timeouts), 1);
     });
@@ -1251,7 +1259,7 @@ fn a_subscriber_on_a_half_open_connection_notices_it() {
         let server = Server::start(&[]);
         let proxy = Proxy::start(server.port, &spawn).await;
         let mut quick = settings(&proxy.url());
-        quick.io_timeout = Duration::from_millis(300);
+        quick.io_timeout = Duration::from_millis(1000);
         quick.subscriber_ping_interval = Duration::from_millis(200);
         let there = Subscribed::start(quick, &[], &spawn).await;
         // PINGs of an idle connection, before anything is subscribed and after.

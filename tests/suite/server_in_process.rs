@@ -57,19 +57,20 @@ fn exactly_max_connections_are_let_in_and_one_more_is_told_503() {
 
 #[test]
 fn an_idle_connection_is_closed_without_a_word() {
-    let server = Running::start(&[("KEEP_ALIVE_TIMEOUT", "60ms"), ("HEAD_TIMEOUT", "10m")]);
+    // Longer than anything here takes on a busy machine.
+    let server = Running::start(&[("KEEP_ALIVE_TIMEOUT", "1500ms"), ("HEAD_TIMEOUT", "10m")]);
     let mut client = server.connect();
-    for _ in 0..2 {
-        assert_eq!(client.get(HEALTH).status, 200);
-    }
+    assert_eq!(client.get(HEALTH).status, 200);
+    // From before the answer that the time begins with: nobody knows how late it comes.
     let from = Instant::now();
+    assert_eq!(client.get(HEALTH).status, 200);
     assert_eq!(client.read_to_end(), "");
-    assert!(from.elapsed() >= Duration::from_millis(50), "closed after {:?}", from.elapsed());
+    assert!(from.elapsed() >= Duration::from_millis(1490), "closed after {:?}", from.elapsed());
 }
 
 #[test]
 fn a_head_that_does_not_come_is_408() {
-    let server = Running::start(&[("HEAD_TIMEOUT", "60ms"), ("KEEP_ALIVE_TIMEOUT", "1h")]);
+    let server = Running::start(&[("HEAD_TIMEOUT", "1s"), ("KEEP_ALIVE_TIMEOUT", "1h")]);
     // A connection that is only held ready was not asked anything, and is told nothing.
     assert_eq!(server.connect().read_to_end(), "");
     for begun in ["GET / HT", "GET / HTTP/1.1\r\nHost: a\r\n"] {
@@ -292,6 +293,8 @@ fn handshakes_of_one_address_over_the_rate_are_429_and_say_when_to_come_back() {
     });
     let mut before = server.connect();
     let sid = before.open();
+    // The session of a WebSocket ends with it.
+    let mut kept = Vec::new();
     for (path, upgrade) in [(POLLING, ""), (WEBSOCKET, UPGRADE)] {
         let mut opened = 0;
         // A slow machine is given tokens in the meantime.
@@ -302,6 +305,7 @@ fn handshakes_of_one_address_over_the_rate_are_429_and_say_when_to_come_back() {
             if answer.status == 429 {
                 break (client, answer);
             }
+            kept.push(client);
             opened += 1;
         };
         assert!(path == WEBSOCKET || opened >= 2, "only {opened} beside the first");
@@ -445,7 +449,7 @@ const DRIP: Rate = Rate { per_s: 1, burst: 100 };
 fn a_websocket_that_sends_too_much_is_read_later_and_pinged_all_the_same() {
     let (server, shared, metrics) = Running::start_fragile(|settings| {
         settings.input_rate = Some(DRIP);
-        settings.engine.ping_interval = Duration::from_millis(200);
+        settings.engine.ping_interval = Duration::from_millis(2000);
         settings.engine.ping_timeout = Duration::from_millis(200);
     });
     let mut client = server.connect();
@@ -472,8 +476,8 @@ fn a_websocket_that_sends_too_much_is_read_later_and_pinged_all_the_same() {
 fn a_post_that_is_too_much_is_handled_at_once_and_answered_later() {
     let (server, shared, _) = Running::start_fragile(|settings| {
         settings.input_rate = Some(DRIP);
-        settings.engine.ping_interval = Duration::from_millis(300);
-        settings.engine.ping_timeout = Duration::from_millis(300);
+        settings.engine.ping_interval = Duration::from_millis(2000);
+        settings.engine.ping_timeout = Duration::from_millis(2000);
     });
     let (mut poll, mut post) = (server.connect(), server.connect());
     let path = format!("{POLLING}&sid={}", poll.open());

@@ -33,6 +33,8 @@ pub(super) struct Inbox {
     notes: VecDeque<Note>,
     /// The last notification, in ms since the epoch.
     noted_at: u64,
+    /// The ids of the last that were not kept, the last one first, and when they were told.
+    told: VecDeque<(Box<str>, u64)>,
     bytes: usize,
 }
 
@@ -52,15 +54,19 @@ const MARKS_MAX: usize = 1000;
 const NOTES_MAX: usize = 200;
 /// How long a notification is kept, and the numbering of an inbox that is empty, in ms: 30 d.
 const KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// For how long one that is not kept is known, in ms, and how many of them.
+const TOLD_MS: u64 = 60_000;
+const TOLD_MAX: usize = 8;
 
 /// A user without anything: itself, its lock, its key and its place in the table.
 const USER_BYTES: usize = size_of::<User>() + 256;
 const MARK_BYTES: usize = 2 * size_of::<(RoomId, u64)>();
+const TOLD_BYTES: usize = 2 * size_of::<(Box<str>, u64)>();
 const NOTE_BYTES: usize = size_of::<Note>() * 3 / 2 + 32;
 
 impl Weigh for User {
     fn bytes(&self) -> usize {
-        USER_BYTES + self.marks.len() * MARK_BYTES + self.inbox.bytes
+        USER_BYTES + self.marks.len() * MARK_BYTES + self.inbox.bytes + self.inbox.told_bytes()
     }
 }
 
@@ -105,6 +111,7 @@ impl User {
     /// Drops every notification. True if nothing is left then.
     pub(super) fn drop_inbox(&mut self) -> bool {
         self.inbox.notes = VecDeque::new();
+        self.inbox.told = VecDeque::new();
         self.inbox.bytes = 0;
         self.marks.is_empty()
     }
@@ -119,17 +126,30 @@ impl User {
     /// What [`Weigh::bytes`] should be, counted anew.
     #[cfg(test)]
     pub(super) fn recount(&self) -> usize {
-        USER_BYTES + self.marks.len() * MARK_BYTES + self.inbox.notes.iter().map(Note::bytes).sum::<usize>()
+        let notes: usize = self.inbox.notes.iter().map(Note::bytes).sum();
+        USER_BYTES + self.marks.len() * MARK_BYTES + notes + self.inbox.told_bytes()
     }
 }
 
 impl Inbox {
+    fn told_bytes(&self) -> usize {
+        self.told.iter().map(|(id, _)| TOLD_BYTES + id.len()).sum()
+    }
+
     /// See [`Store::notify`](crate::store::Store::notify).
     pub(super) fn notify(&mut self, notification: Notification, now: u64) -> Notified {
         self.trim(now);
         let Notification { id, json, is_kept, expires_at } = notification;
         if self.notes.iter().any(|note| note.id == id) {
             return Notified { json: None };
+        }
+        if !is_kept {
+            self.told.retain(|(_, at)| now.saturating_sub(*at) <= TOLD_MS);
+            if self.told.iter().any(|(told, _)| *told == id) {
+                return Notified { json: None };
+            }
+            self.told.push_front((id.clone(), now));
+            self.told.truncate(TOLD_MAX);
         }
         self.nseq += 1;
         self.noted_at = now;

@@ -104,6 +104,8 @@ const EDITABLE_MS: u64 = 24 * 60 * 60 * 1000;
 const EMOJI_MAX: usize = 20;
 /// `client_id`s of an author in a meeting that are remembered however old they are.
 const SENT_KEPT: usize = 1000;
+/// The same of `event_id`s.
+const UPDATES_KEPT: usize = 16;
 /// Most messages that are counted as unread.
 const UNREAD_MAX: u64 = 999;
 
@@ -202,7 +204,11 @@ impl Meeting {
         {
             self.content_bytes -= recent.forget(SENT_KEPT, now);
             match recent.find(client_id) {
-                Some(logged) if logged.fingerprint == fingerprint => return Ok(self.repeated(logged)),
+                Some(logged) if logged.fingerprint == fingerprint => {
+                    let target = reply_to.and_then(|target| self.messages.get(&target));
+                    let reply_author = target.map(|message| Arc::clone(&message.author));
+                    return Ok(Appended { reply_author, ..self.repeated(logged) });
+                }
                 Some(_) => return Err(StoreError::ClientIdReused),
                 None => {}
             }
@@ -364,7 +370,7 @@ impl Meeting {
     }
 
     fn update(&mut self, author: Arc<str>, content: &Content, event_id: &str, now: u64) -> Appended {
-        self.content_bytes -= self.updates.forget(0, now);
+        self.content_bytes -= self.updates.forget(UPDATES_KEPT, now);
         if let Some(logged) = self.updates.find(event_id) {
             return self.repeated(logged);
         }
@@ -533,7 +539,7 @@ impl Meeting {
     /// Drops what is past its time, and gives back the room that a burst has left.
     pub(super) fn sweep(&mut self, limits: &MemoryLimits, now: u64) {
         self.trim(limits, now);
-        self.content_bytes -= self.updates.forget(0, now);
+        self.content_bytes -= self.updates.forget(UPDATES_KEPT, now);
         for recent in self.sent.values_mut() {
             self.content_bytes -= recent.forget(SENT_KEPT, now);
         }

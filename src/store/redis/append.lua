@@ -12,6 +12,7 @@ local KIND, AUTHOR, ID, CONTENT, ERASABLE = tonumber(ARGV[8]), ARGV[9], ARGV[10]
 local EDITABLE = DAY
 local EMOJI_MAX = 20
 local SENT_KEPT = 1000
+local UPDATES_KEPT = 16
 local REMEMBERED = 600000
 
 -- Once it stands in the log.
@@ -176,7 +177,7 @@ local function send()
       -- The same call came twice: it may not have been answered.
       return answer(1, ID, recent.seq, recent.ts, 0, reply_author)
     elseif recent.print == print then
-      return answer(0, recent.of, recent.seq, recent.ts)
+      return answer(0, recent.of, recent.seq, recent.ts, 0, reply_author)
     end
     return 'client_id_reused'
   end
@@ -317,11 +318,11 @@ end
 local function update()
   local recent = recall(UPDATES, ARGV[17])
   trim()
-  if is_remembered(recent, 0) then
+  if is_remembered(recent, UPDATES_KEPT) then
     return answer(0, '', recent.seq, recent.ts)
   end
   log('')
-  remember(recent, 0, '')
+  remember(recent, UPDATES_KEPT, '')
   keep(UPDATES, LOG_KEPT)
   publish()
   trim()

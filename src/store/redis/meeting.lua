@@ -11,7 +11,7 @@
 --   :messages   hash by id: the messages that are in the log
 --   :reactions  hash: who has put what on those
 --   :marks      hash by user: seq, messages at it, own messages above it, when it was moved
---   :updates    the event ids of the last 10 min
+--   :updates    the event ids of the last 10 min, and the last 16
 --   :sent:<user>  the client_ids of an author
 --   :authors    set: who has one of those
 -- Whatever is read is read before anything is written, so that a key of another type ends a script with nothing done.
@@ -158,6 +158,32 @@ local function trim()
     drop_first(old)
     left = left - CHUNK
   end
+end
+
+-- Entries of the log from `low` to `high`, from one end on, until they are more than `most` bytes: in their order.
+local function read_log(low, high, is_forward, most)
+  local parts, bytes, READ = {}, 0, 32
+  while low <= high and bytes <= most do
+    local from = is_forward and low or math.max(low, high - READ + 1)
+    local part = call('LRANGE', LOG, from, math.min(from + READ - 1, high))
+    for _, item in ipairs(part) do
+      bytes = bytes + #item
+    end
+    if is_forward then
+      low = from + READ
+      parts[#parts + 1] = part
+    else
+      high = from - 1
+      table.insert(parts, 1, part)
+    end
+  end
+  local items = {}
+  for _, part in ipairs(parts) do
+    for _, item in ipairs(part) do
+      items[#items + 1] = item
+    end
+  end
+  return items
 end
 
 -- The first event that is kept; top + 1 if none is.

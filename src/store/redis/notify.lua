@@ -2,12 +2,29 @@
 --
 -- ARGV, from 2: id, whether it is kept, when it is dropped (0: never), the payload's fields, channel, and of what is
 -- published: what is in front of the number, the fields, what is in front of the payload that is for us.
--- Returns its number; 0 if it is there already.
+-- Returns its number; 0 if it is there already, or was told lately.
 local ID, IS_KEPT, EXPIRES, FIELDS = ARGV[2], ARGV[3] == '1', tonumber(ARGV[4]), ARGV[5]
+-- For how long one that is not kept is known, and how many of them.
+local TOLD_MS, TOLD_MAX = 60000, 8
 
 load()
 if call('HEXISTS', INBOX, 'i' .. ID) == 1 then
   return 0
+end
+if not IS_KEPT then
+  local told = call('HGET', INBOX, 'o')
+  local kept = { { ID, now } }
+  for _, one in ipairs(told and cmsgpack.unpack(told) or {}) do
+    if now - one[2] <= TOLD_MS then
+      if one[1] == ID then
+        return 0
+      end
+      if #kept < TOLD_MAX then
+        kept[#kept + 1] = one
+      end
+    end
+  end
+  call('HSET', INBOX, 'o', cmsgpack.pack(kept))
 end
 last = last + 1
 call('HSET', INBOX, 's', last)

@@ -1,9 +1,10 @@
 -- What somebody who joins gets, and their mark.
 --
--- ARGV, from 8: reader or '', whether a position is given, its epoch and seq, most events.
+-- ARGV, from 8: reader or '', whether a position is given, its epoch and seq, most events, of how many bytes about.
 -- Returns epoch, top, first seq, how the position was found (0: none given, 1 all is there, 2 another epoch, 3 not kept any
 -- more, 4 too much), the seq before the first event, events.
-local READER, HAS_SINCE, SINCE_EPOCH, SINCE, LIMIT = ARGV[8], ARGV[9] == '1', ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12])
+local READER, HAS_SINCE, SINCE_EPOCH, SINCE = ARGV[8], ARGV[9] == '1', ARGV[10], tonumber(ARGV[11])
+local LIMIT, MAX_BYTES = tonumber(ARGV[12]), tonumber(ARGV[13])
 
 begin()
 local is_new = READER ~= '' and not find_mark(READER)
@@ -29,6 +30,12 @@ end
 local after = math.max(top - count, first - 1)
 local items = {}
 if after < top then
-  items = call('LRANGE', LOG, after + 1 - first, -1)
+  items = read_log(after + 1 - first, len - 1, false, MAX_BYTES)
+  if #items < top - after then
+    if found == 1 then
+      found, items = 4, {}
+    end
+    after = top - #items
+  end
 end
 return { epoch, top, first, found, after, items }

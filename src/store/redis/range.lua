@@ -1,9 +1,10 @@
 -- A page of a log.
 --
 -- ARGV, from 8: epoch that it must be or '', where to begin (top, before or after), seq, most events, the digits of the
--- kinds that are wanted ('': all).
+-- kinds that are wanted ('': all), of how many bytes about.
 -- Returns epoch, top, first seq, whether there are more, seqs, events; or a refusal.
 local EPOCH, FROM, SEQ, LIMIT, KINDS = ARGV[8], ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), ARGV[12]
+local MAX_BYTES = tonumber(ARGV[13])
 
 begin()
 trim()
@@ -23,13 +24,17 @@ for digit in string.gmatch(KINDS, '%d') do
 end
 
 -- Event by event only if some are not wanted.
-local seqs, items, has_more = {}, {}, false
+local seqs, items, has_more, bytes = {}, {}, false, 0
 if KINDS == '' then
   local count = math.min(LIMIT, math.max(high - low + 1, 0))
   has_more = high - low + 1 > count
   local from = FROM == 'after' and low or high - count + 1
   if count > 0 then
-    items = call('LRANGE', LOG, from - first, from - first + count - 1)
+    items = read_log(from - first, from - first + count - 1, FROM == 'after', MAX_BYTES)
+  end
+  if #items < count then
+    has_more = true
+    from = FROM == 'after' and from or from + count - #items
   end
   for i = 1, #items do
     seqs[i] = from + i - 1
@@ -38,11 +43,11 @@ elseif FROM == 'after' then
   while low <= high and not has_more do
     for i, item in ipairs(call('LRANGE', LOG, low - first, math.min(low + CHUNK - 1, high) - first)) do
       if is_wanted[string.byte(item)] then
-        if #items == LIMIT then
+        if #items == LIMIT or bytes > MAX_BYTES then
           has_more = true
           break
         end
-        seqs[#seqs + 1], items[#items + 1] = low + i - 1, item
+        seqs[#seqs + 1], items[#items + 1], bytes = low + i - 1, item, bytes + #item
       end
     end
     low = low + CHUNK
@@ -53,11 +58,11 @@ else
     local chunk = call('LRANGE', LOG, from - first, high - first)
     for i = #chunk, 1, -1 do
       if is_wanted[string.byte(chunk[i])] then
-        if #items == LIMIT then
+        if #items == LIMIT or bytes > MAX_BYTES then
           has_more = true
           break
         end
-        seqs[#seqs + 1], items[#items + 1] = from + i - 1, chunk[i]
+        seqs[#seqs + 1], items[#items + 1], bytes = from + i - 1, chunk[i], bytes + #chunk[i]
       end
     end
     high = from - 1

@@ -276,6 +276,7 @@ fn keys(store: &RedisStore) -> BTreeSet<String> {
     shared().connection().keys(format!("{}*", store.settings.prefix)).unwrap()
 }
 
+const BROKEN: StoreError = StoreError::Broken;
 const UNAVAILABLE: StoreError = StoreError::Unavailable { retry_after_ms: RETRY_REFUSED_MS };
 
 #[test]
@@ -547,9 +548,9 @@ fn keys_of_another_type_are_refused() {
             let () = command(&mut redis, &["RENAME", &key, &away]);
             let () = command(&mut redis, &["SET", &key, "x"]);
             let appended = append(&store, change.clone());
-            assert!(matches!(appended, Err(UNAVAILABLE) | Ok(_)), "{name} {index}: {appended:?}");
+            assert!(matches!(appended, Err(BROKEN) | Ok(_)), "{name} {index}: {appended:?}");
             let is_refused = appended.is_err();
-            assert_eq!(u64::from(is_refused), store.failures().refused, "{name} {index}");
+            assert_eq!(u64::from(is_refused), store.usage().failures.malformed, "{name} {index}");
             if matches!(name, ":meta" | ":log") {
                 assert!(is_refused);
             }
@@ -574,12 +575,12 @@ fn keys_of_another_type_are_refused() {
         let () = command(&mut redis, &["DEL", &key]);
         let () = command(&mut redis, &["SET", &key, "x"]);
         let refused = smol::block_on(store.notify(&"a".into(), note("2"), NOW));
-        assert_eq!(refused, Err(UNAVAILABLE), "{name}");
-        assert_eq!(smol::block_on(store.unread("a", NOW)), Err(UNAVAILABLE), "{name}");
+        assert_eq!(refused, Err(BROKEN), "{name}");
+        assert_eq!(smol::block_on(store.unread("a", NOW)), Err(BROKEN), "{name}");
     }
     let store = make(LIMITS);
     let () = command(&mut redis, &["RPUSH", &format!("{}claim:k", store.settings.prefix), "x"]);
-    assert_eq!(smol::block_on(store.claim("k", 1, NOW)), Err(UNAVAILABLE));
+    assert_eq!(smol::block_on(store.claim("k", 1, NOW)), Err(BROKEN));
 }
 
 #[test]
@@ -694,6 +695,47 @@ fn reminders_and_claims_are_given_to_one_instance() {
         assert_eq!((wait(store.take_reminders(NOW + MINUTE)), store.next_reminder()), (Vec::new(), None));
     }
     assert_eq!(keys(&stores[0]).into_iter().filter(|key| key.contains("reminders")).count(), 0);
+}
+
+/// Reading stops where one answer is full: what is behind that would be thrown away.
+#[test]
+fn no_more_is_read_than_an_answer_may_hold() {
+    const MAX: usize = 10_000;
+    let mut store = make(LIMITS);
+    store.settings.answer_max_bytes = MAX;
+    for number in 1..=300 {
+        let content = text(&"x".repeat(if number % 100 == 0 { 2 * MAX } else { 200 }));
+        let change = Change::Message { id: id(number), content, client_id: None, fingerprint: 0, reply_to: None };
+        append(&store, change).unwrap();
+    }
+    let epoch = open(&store).epoch;
+    let opened = |since: Option<u64>| {
+        let since = since.map(|seq| Position { epoch: epoch.clone(), seq });
+        let open = Open { meeting: room("m"), reader: None, since, limit: 300, known: None };
+        let opened = wait(store.open(open, NOW));
+        let seqs: Vec<u64> = opened.events.iter().map(|event| event.seq).collect();
+        assert!(seqs.is_sorted() && seqs.last().is_none_or(|last| *last == 300), "{seqs:?}");
+        (seqs.len(), opened.recovered)
+    };
+    assert_eq!(opened(None), (32, None), "the last one alone is too much: no second part is read");
+    assert_eq!(opened(Some(290)), (10, Some(Ok(()))));
+    assert_eq!(opened(Some(10)), (0, Some(Err(Missed::TooMany))));
+    let page = |from, kinds: &[Kind]| {
+        let range = Range { meeting: room("m"), from, epoch: None, limit: 100, kinds: kinds.to_vec() };
+        let page = wait(store.range(range, NOW));
+        let seqs: Vec<u64> = page.items.iter().map(|event| event.seq).collect();
+        assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1), "{seqs:?}");
+        (seqs.first().copied(), seqs.last().copied(), page.has_more)
+    };
+    let all: &[Kind] = &[];
+    assert_eq!(page(From::Top, all), (Some(269), Some(300), true));
+    assert_eq!(page(From::After(0), all), (Some(1), Some(64), true));
+    assert_eq!(page(From::Before(3), all), (Some(1), Some(2), false));
+    let messages = &[Kind::ChatMessage];
+    assert_eq!(page(From::Top, messages), (Some(300), Some(300), true));
+    let (first, last, has_more) = page(From::After(0), messages);
+    assert!(first == Some(1) && last.is_some_and(|last| (30..=50).contains(&last)) && has_more, "{last:?}");
+    assert_eq!(page(From::Before(3), messages), (Some(1), Some(2), false));
 }
 
 /// The connection may have ended before the answer came.
@@ -925,17 +967,17 @@ fn one_append_past_the_limit_is_refused_at_once() {
         store.append(Append { meeting: room("m"), author: "a".into(), change, known: None }, NOW)
     };
     let mut waiting: Vec<_> = (0..PENDING_MAX as u128).map(start).collect();
-    assert_eq!(store.pending(), 1000);
+    assert_eq!(store.usage().pending, 1000);
     let refused = start(1000).now().ok().unwrap();
     assert_eq!(refused, Err(StoreError::Unavailable { retry_after_ms: 1000 }));
-    assert_eq!((store.failures().full, store.pending()), (1, 1000));
+    assert_eq!((store.usage().failures.full, store.usage().pending), (1, 1000));
     drop(waiting.pop());
     waiting.push(start(1001));
-    assert_eq!(store.pending(), 1000);
+    assert_eq!(store.usage().pending, 1000);
     for answer in waiting {
         smol::block_on(answer).unwrap();
     }
-    assert_eq!(store.pending(), 0);
+    assert_eq!(store.usage().pending, 0);
 }
 
 #[test]
@@ -1104,7 +1146,7 @@ fn without_memory_nothing_is_logged() {
     let () = command(&mut redis, &["CONFIG", "SET", "maxmemory", "0"]);
     let second = append(&store, message(2)).unwrap().place;
     assert_eq!((second.seq, second.epoch), (2, first.epoch));
-    assert_eq!(store.failures(), Failures { refused: 2, ..Failures::default() });
+    assert_eq!(store.usage().failures, Failures { refused: 2, ..Failures::default() });
 }
 
 /// A script that runs for long holds up all instances.

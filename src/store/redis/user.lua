@@ -4,7 +4,7 @@
 --
 -- Keys, each behind KEYS[1]:
 --   :inbox  hash: s the last number that was given, u how many are unread, x when the next notification is to be dropped;
---           and i… the ids of those that are kept
+--           and i… the ids of those that are kept; o ids of the last that were not, and when they were told
 --   :notes  list of notifications, ascending by number
 --   :marks  sorted set of meetings in which there is a mark, those that were moved last at the end
 local call = redis.call
@@ -16,7 +16,7 @@ local NOTE_KEPT = 30 * DAY
 local NOTES_MAX = 200
 
 -- whether it is read, number, time, when it is dropped (0: never), id; behind it the payload's fields.
-local NOTE = '>BI8I8I8Bc0'
+local NOTE = '>BI8I8I8I2c0'
 
 local last, unread, next_drop, len
 

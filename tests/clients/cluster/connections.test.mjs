@@ -9,8 +9,9 @@ import { check } from '../support/history/check.mjs';
 import { ALL, COMMANDS, SUBSCRIBERS } from '../support/proxy.mjs';
 import { ask, eventually, time, within } from '../support/wait.mjs';
 
-/** A hole that a later message shows is filled within so long. */
-const REPAIR_MS = 1500;
+/** A hole that a later message shows is filled within so long: what a slow machine takes, and far less than until the
+ * logs are compared. */
+const REPAIR_MS = 4000;
 /** A connection that says nothing any more is noticed within so long: before the logs are compared, after 30 s. */
 const NOTICE_MS = 20_000;
 /** A loss that nothing shows is noticed within so long, and what a slow machine takes. */

@@ -120,7 +120,7 @@ describe('what takes its time', { concurrency: true }, () => {
     const settings = (n) => ({
       ...(n > 0 && faked(n === 1 ? '+1h' : '-1h')),
       REMINDERS: '3s,0m',
-      ROOM_CLOSE_AFTER: '3s',
+      ROOM_CLOSE_AFTER: '6s',
     });
     const { history } = await scenario(t, { rate: 40, settings, crowd: { claims } }, async ({ cluster, crowd }) => {
       const users = [];
@@ -167,17 +167,17 @@ describe('what takes its time', { concurrency: true }, () => {
         assert.deepEqual(reminders, ['3s', '0m']);
       }
       const ended = { id: 'ended', type: 'meeting.ended', meeting_id: 'clock' };
+      const closing = performance.now();
       await cluster.redis.command('PUBLISH', 'meeting_updates', JSON.stringify(ended));
       const isEnd = ({ event, type }) => event === 'meeting_update' && type === 'meeting.ended';
       for (const { heard } of users) await heard.some(isEnd);
-      const closing = performance.now();
       const say = (socket, n) => ask(socket, 'chat_message', { meeting_id: 'clock', text: `still ${n}` });
       for (const socket of users) await accepted(say(socket, 1));
       for (const socket of users) {
-        await eventually(async () => assert.equal((await say(socket, 2)).error?.code, 'room_closed'), 15_000);
+        await eventually(async () => assert.equal((await say(socket, 2)).error?.code, 'room_closed'), 20_000);
       }
       const closed = performance.now() - closing;
-      assert.ok(closed > 1500 && closed < 9000, `closed after ${closed} ms instead of 3000`);
+      assert.ok(closed > 4500 && closed < 15_000, `closed after ${closed} ms instead of 6000`);
 
       // What was logged, by whom ever, has times near the real one, and none before the one in front of it.
       for (const { heard } of users) {

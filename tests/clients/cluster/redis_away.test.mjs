@@ -70,23 +70,23 @@ test('Redis is restarted, away for 10 s: what waits, what is refused and what go
     const stopped = performance.now();
     const refused = timed(say(ann, meeting_id, 'while it is away', { client_id: 'away' }));
     // Typing and presence go on among those who are here.
-    const typing = once(ann, 'typing', 2000);
+    const typing = once(ann, 'typing', WAIT_MS - 500);
     await accepted(ask(bob, 'typing', { meeting_id }));
     assertHas((await typing)[0], { meeting_id, user_id: 'bob', active: true });
     const left = timed(ask(dora, 'leave_room', { meeting_id }));
     for (const service of [near, far]) {
-      await eventually(async () => assert.deepEqual(await redisOf(service), [200, 'down']), 3000);
+      await eventually(async () => assert.deepEqual(await redisOf(service), [200, 'down']));
       await eventually(async () => {
         const [status, body] = await ready(service);
         assert.deepEqual([status, body.status], [503, 'degraded'], JSON.stringify(body));
-      }, 3000);
+      });
     }
     const { answer, ms } = await refused;
     assertUnavailable(answer);
     assert.ok(ms > WAIT_MS - 500 && ms < WAIT_MS + SLACK_MS, `refused after ${ms} ms`);
     await accepted((await left).answer);
-    assert.ok((await left).ms < 1000, `left after ${(await left).ms} ms`);
-    await seen.some(({ event, user }) => event === 'leave' && user?.id === 'dora', 14_000);
+    assert.ok((await left).ms < WAIT_MS - 500, `left after ${(await left).ms} ms`);
+    await seen.some(({ event, user }) => event === 'leave' && user?.id === 'dora', 25_000);
     const { ids } = await accepted(ask(bob, 'get_presence', { meeting_id })).then(({ users }) => ({
       ids: users.map(({ id }) => id),
     }));
@@ -220,7 +220,9 @@ describe('pending messages', () => {
 
   // Each is of another socket: what one socket asks for is done in order.
   test('1000 wait at an instance, and the next are refused at once', async (t) => {
-    const cluster = await Cluster.start({ count: 1, redis: { aof: 'always' }, settings: { MAX_CONNECTIONS: '0' } });
+    // Longer than it takes to tell that some are refused, on whatever machine.
+    const settings = { MAX_CONNECTIONS: '0', PUBLISH_WAIT: '12s' };
+    const cluster = await Cluster.start({ count: 1, redis: { aof: 'always' }, settings });
     t.after(() => cluster.stop());
     const { url } = cluster.service('i-0');
     const meetings = range(0, 20).map((n) => `pending-${n}`);
@@ -251,7 +253,7 @@ describe('pending messages', () => {
       return timed(asks('chat_message', message).then((answer) => ({ ...answer, client_id, nth: ++answers })));
     });
     // Far less than what the others wait for.
-    await eventually(() => assert.equal(answers, 50), WAIT_MS / 2);
+    await eventually(() => assert.equal(answers, 50), 6000);
     await cluster.redis.start();
     const all = (await Promise.all(tries)).map(({ answer }) => answer);
     for (const answer of all) {
@@ -278,7 +280,7 @@ describe('pending messages', () => {
     const tries = range(1, 5).map((n) => timed(say(ann, meeting_id, `${n}`)));
     for (const { answer, ms } of await Promise.all(tries)) {
       assertUnavailable(answer);
-      assert.ok(ms < 1000 + SLACK_MS / 2, `refused after ${ms} ms`);
+      assert.ok(ms < 1000 + SLACK_MS, `refused after ${ms} ms`);
     }
   });
 });

@@ -81,7 +81,7 @@ describe('the participants of a meeting', () => {
     await redis.sAdd(participants(meeting), user);
     await update({ type: 'participant.added', meeting_id: meeting, user_id: user });
     for (const event of heard) assertHas((await event)[0], { kind: 'participant.added' });
-    for (const socket of sockets) await eventually(() => accepted(join(socket, meeting)), 5000);
+    for (const socket of sockets) await eventually(() => accepted(join(socket, meeting)));
   });
 
   test('whose right grows may use it as soon as it is said', async (t) => {
@@ -91,7 +91,7 @@ describe('the participants of a meeting', () => {
     for (const socket of sockets) await refused(say(socket, meeting, 'may I?'), 'forbidden');
     await redis.hSet(participants(meeting), user, 'write');
     await update({ type: 'participant.added', meeting_id: meeting, user_id: user });
-    for (const socket of sockets) await eventually(() => said(socket, meeting, 'I may'), 5000);
+    for (const socket of sockets) await eventually(() => said(socket, meeting, 'I may'));
   });
 
   test('who are removed are out at once, on all instances, and stay out', async (t) => {

@@ -8,8 +8,8 @@ import { eventually, record, time } from '../support/wait.mjs';
 
 const SETTINGS = { REMINDERS: '1s,0s' };
 const OFFSETS = ['1s', '0s'];
-/** From an update to the meeting's beginning. */
-const AHEAD_MS = 3000;
+/** From an update to the meeting's beginning: so much more than the first offset may be lost on a busy machine. */
+const AHEAD_MS = 5000;
 /** Of a wait for a reminder: longer than the usual one by the time that it is ahead. */
 const PATIENCE_MS = 30_000;
 /** What an instance has taken is another one's 30 s later. */
@@ -136,17 +136,30 @@ describe('a meeting', { concurrency: true }, () => {
     const own = await startCluster({ instances: 1, settings: { ...SETTINGS, REMINDERS: '0s' } });
     t.after(() => own.stop());
     const client = await own.redis.client();
-    const user = fresh('user');
-    const meetings = range(1, 60).map(() => fresh());
-    // A crowd, so that it takes its time.
-    const recipients = [...range(1, 40).map((n) => `crowd-${n}`), user];
-    // After all of them were heard of, however slow the machine is.
-    const starts_at = Date.now() + 4 * AHEAD_MS;
-    const created = { type: 'meeting.created', recipients, starts_at };
-    const told = record(await as(t, own.services[0], user), 'notification');
-    for (const meeting_id of meetings) await publish(client, { ...created, meeting_id });
-    await told.count(meetings.length);
-    await told.some(isReminder, PATIENCE_MS);
+    let user;
+    let meetings;
+    let told;
+    /** Many meetings begin at once, and the instance stands still with the first reminder: is it not the last one? */
+    const isCaught = async () => {
+      user = fresh('user');
+      meetings = range(1, 60).map(() => fresh());
+      // A crowd, so that it takes its time.
+      const recipients = [...range(1, 40).map((n) => `crowd-${n}`), user];
+      // After all of them were heard of, however slow the machine is.
+      const starts_at = Date.now() + 12_000;
+      const created = { type: 'meeting.created', recipients, starts_at };
+      told = record(await as(t, own.services[0], user), 'notification');
+      for (const meeting_id of meetings) await publish(client, { ...created, meeting_id });
+      await told.count(meetings.length);
+      await told.some(isReminder, PATIENCE_MS);
+      own.services[0].signal('SIGSTOP');
+      // What it has sent is heard.
+      await time(300);
+      if (told.items.filter(isReminder).length < meetings.length) return true;
+      own.services[0].signal('SIGCONT');
+      return false;
+    };
+    for (let tries = 1; !(await isCaught()); tries++) assert.ok(tries < 5, 'it is always too late to kill it');
     await own.kill();
     await Promise.all([own.add(), own.add()]);
     const socket = await as(t, own.services[0], user);
@@ -163,13 +176,16 @@ describe('a meeting', { concurrency: true }, () => {
     t.after(() => own.stop());
     const client = await own.redis.client();
     const [meeting, user] = [fresh(), fresh('user')];
-    const starts_at = Date.now() + 2000;
+    const starts_at = Date.now() + AHEAD_MS;
     await publish(client, { type: 'meeting.created', meeting_id: meeting, recipients: [user], starts_at });
     await eventually(async () => assert.equal((await inbox(own.services[0], user)).length, 1));
     await own.kill();
-    await time(starts_at + 500 - Date.now());
+    await time(Math.max(0, starts_at + 500 - Date.now()));
     await Promise.all([own.add(), own.add(), own.add()]);
-    await eventually(async () => assert.ok(offsets(await inbox(own.services[0], user)).includes('0s')));
+    // Reminders of others are looked for every 10 s.
+    await eventually(async () => {
+      assert.ok(offsets(await inbox(own.services[0], user)).includes('0s'));
+    }, PATIENCE_MS);
     const next = Date.now() + 2000;
     await publish(client, { type: 'meeting.created', meeting_id: fresh(), recipients: [user], starts_at: next });
     await eventually(async () => {

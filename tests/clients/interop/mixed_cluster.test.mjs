@@ -204,12 +204,12 @@ describe('a server of Node', () => {
 });
 
 describe('a request to all servers', () => {
-  /** The value of a request, which must come long before a silent server would make it fail. */
+  /** The value of a request, which must come before a silent server would make it fail. */
   async function quick(action, ...args) {
     const begin = performance.now();
     const value = await node.run(action, ...args);
     const passed = performance.now() - begin;
-    assert.ok(passed < REQUESTS_TIMEOUT_MS / 2, `after ${passed} ms: ${JSON.stringify(value)}`);
+    assert.ok(passed < REQUESTS_TIMEOUT_MS * 0.9, `after ${passed} ms: ${JSON.stringify(value)}`);
     return value;
   }
 
@@ -270,7 +270,7 @@ describe('a request to all servers', () => {
   test('ends in time with the answers that came, if a client gives none', async (t) => {
     const { meeting, sockets } = await scene(t);
     for (const name of ['ada', 'nina', 'otto']) answering(sockets[name], 'question', name);
-    const { error, answers } = await node.run(question, meeting, 1000);
+    const { error, answers } = await node.run(question, meeting, 3000);
     assert.match(error, /timed out/);
     assert.deepEqual(answers.sort(), ['ada', 'nina', 'otto']);
   });
@@ -283,12 +283,17 @@ describe('a request to all servers', () => {
   });
 
   test('is answered by those that are left when an instance ended', async (t) => {
+    const redis = await cluster.redis.client();
+    const listeners = async () => (await redis.sendCommand(['PUBSUB', 'NUMSUB', 'socket.io-request#/#']))[1];
     const third = await cluster.add();
     const meeting = fresh();
     const [stays, goes] = [await member(t, a, meeting), await member(t, third, meeting)];
     const find = async (io, room) => (await io.in(room).fetchSockets()).map(({ id }) => id);
     assert.deepEqual((await quick(find, meeting)).sort(), [goes.id, stays.id].sort());
+    const before = await listeners();
     await cluster.killOne(third);
+    // Servers of Node wait for as many as Redis knows, and it may still know of the one that is gone.
+    await eventually(async () => assert.equal(await listeners(), before - 1));
     assert.deepEqual(await quick(find, meeting), [stays.id]);
     answering(stays, 'question', 'here');
     assert.deepEqual(await quick(question, meeting, 5000), { error: undefined, answers: ['here'] });

@@ -96,7 +96,8 @@ describe('who is there', { concurrency: true }, () => {
     await eventually(async () => assert.deepEqual(await seen(), [3, false, { ...others, [bob]: 3 }]));
     await leave(devices[0], meeting);
     devices[2].disconnect();
-    await eventually(async () => assert.deepEqual(await seen(), [3, false, { ...others, [bob]: 1 }]));
+    // A user's last device at an instance is held back as well.
+    await eventually(async () => assert.deepEqual(await seen(), [3, false, { ...others, [bob]: 1 }]), LEAVE_MS);
     const { presence, members } = await accepted(ask(reader, 'join_room', { meeting_id: meeting, presence: true }));
     assert.deepEqual([members, presence.length], [4, 4]);
   });

@@ -22,21 +22,24 @@ function assertTook(started, ms, what) {
 }
 
 test('engine.io v4 § Heartbeat: by polling, a ping comes every interval and is answered by a POST', async () => {
+  // Measured from before what the interval begins with: nobody knows how late its answer comes.
+  let started = performance.now();
   const session = await Polling.open(server.url, PATH);
   for (let round = 0; round < 3; round++) {
-    const started = performance.now();
     assert.equal((await session.get()).text, '2');
     assertTook(started, PING_INTERVAL_MS, 'the ping');
+    started = performance.now();
     await session.send('3');
   }
 });
 
 test('engine.io v4 § Heartbeat: by WebSocket, a ping comes every interval', async (t) => {
+  let started = performance.now();
   const socket = await openEngine(t, server.url, PATH, { pong: false });
   for (let round = 0; round < 3; round++) {
-    const started = performance.now();
     await socket.expect('2');
     assertTook(started, PING_INTERVAL_MS, 'the ping');
+    started = performance.now();
     socket.send('3');
   }
 });
@@ -44,9 +47,9 @@ test('engine.io v4 § Heartbeat: by WebSocket, a ping comes every interval', asy
 test('engine.io v4 § Heartbeat: the interval begins with the pong', async (t) => {
   const socket = await openEngine(t, server.url, PATH, { pong: false });
   await socket.expect('2');
-  await time(PING_TIMEOUT_MS / 2);
-  socket.send('3');
+  await time(PING_TIMEOUT_MS / 4);
   const started = performance.now();
+  socket.send('3');
   await socket.expect('2');
   assertTook(started, PING_INTERVAL_MS, 'the next ping');
 });
@@ -54,32 +57,33 @@ test('engine.io v4 § Heartbeat: the interval begins with the pong', async (t) =
 test('engine.io v4 § Heartbeat: by polling, a session without a pong is closed', async () => {
   const session = await Polling.open(server.url, PATH);
   await time(SILENCE_MS);
-  await session.assertGone('no pong');
+  // Its timers may be as late as anything.
+  await eventually(() => session.assertGone('no pong'), LATE_MS);
 });
 
 test('engine.io v4 § Heartbeat: a parked GET of a session without a pong is let go', async () => {
+  const started = performance.now();
   const session = await Polling.open(server.url, PATH);
   assert.equal((await session.get()).text, '2');
-  const started = performance.now();
   const answer = await session.get();
-  assertTook(started, PING_TIMEOUT_MS, 'the end');
+  assertTook(started, SILENCE_MS, 'the end');
   assert.deepEqual([answer.status, answer.text], [200, '1']);
   await session.assertGone('no pong');
 });
 
 test('engine.io v4 § Heartbeat: by WebSocket, a session without a pong is closed', async (t) => {
-  const socket = await openEngine(t, server.url, PATH, { pong: false });
   const started = performance.now();
+  const socket = await openEngine(t, server.url, PATH, { pong: false });
   await socket.expect('2');
   await socket.closed();
   assertTook(started, SILENCE_MS, 'the end');
 });
 
 test('engine.io v4 § Heartbeat: other traffic does not stand for a pong', async (t) => {
+  const started = performance.now();
   const socket = await openEngine(t, server.url, PATH, { pong: false });
   const traffic = setInterval(() => socket.ws.readyState === 1 && socket.send('4alive'), 20);
   t.after(() => clearInterval(traffic));
-  const started = performance.now();
   await socket.ended;
   assertTook(started, SILENCE_MS, 'the end');
 });

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { start } from '../support/http.mjs';
-import { Polling, SEPARATOR } from '../support/raw.mjs';
-import { MAX_PAYLOAD, startConformance } from '../support/server.mjs';
-import { eventually, time } from '../support/wait.mjs';
+import { Polling, SEPARATOR, reached } from '../support/raw.mjs';
+import { MAX_PAYLOAD, WITHOUT_PINGS, startConformance } from '../support/server.mjs';
+import { eventually } from '../support/wait.mjs';
 
 const PATH = '/engine.io/';
 let server;
-before(async () => (server = await startConformance('engineio')));
+before(async () => (server = await startConformance('engineio', ...WITHOUT_PINGS)));
 after(() => server.stop());
 
 const open = () => Polling.open(server.url, PATH);
@@ -40,7 +40,7 @@ test('engine.io v4 § Sending data: a second POST at the same time is 400 and cl
     ({ status }) => assert.equal(status, 400),
     () => {},
   );
-  await time(100); // the head of the first is there, its body is not
+  await reached(server.url); // the head of the first is there, its body is not
   assert.equal((await session.post('4second')).status, 400);
   await session.assertGone('two POSTs');
   // The first is not left hanging either: it is refused or cut.
@@ -82,7 +82,7 @@ test('engine.io v4 § Receiving data: a GET that the client cuts closes the sess
   get.abort();
   await assert.rejects(get.response);
   // The end of the connection travels: until it is seen, a look may find the session, and would count as a second GET.
-  await time(100);
+  await reached(server.url);
   await session.assertGone('its GET was cut');
 });
 
@@ -96,7 +96,7 @@ test('engine.io v4 § Sending data: a POST that the client cuts closes the sessi
     headers: { 'Content-Length': 100 },
   });
   post.response.catch(() => {});
-  await time(100); // for the head to arrive
+  await reached(server.url); // for the head to arrive
   post.abort();
   await eventually(() => session.assertGone('its POST was cut'));
 });

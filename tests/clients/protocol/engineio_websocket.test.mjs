@@ -4,12 +4,12 @@ import { after, before, test } from 'node:test';
 
 import { Polling, RawSocket, openEngine } from '../support/raw.mjs';
 import { request } from '../support/http.mjs';
-import { MAX_PAYLOAD, startConformance } from '../support/server.mjs';
+import { MAX_PAYLOAD, WITHOUT_PINGS, startConformance } from '../support/server.mjs';
 import { once } from '../support/wait.mjs';
 
 const PATH = '/engine.io/';
 let server;
-before(async () => (server = await startConformance('engineio')));
+before(async () => (server = await startConformance('engineio', ...WITHOUT_PINGS)));
 after(() => server.stop());
 
 const open = (t, options) => openEngine(t, server.url, PATH, options);
@@ -70,7 +70,7 @@ test('engine.io v4 § Protocol: open, upgrade and noop from a client are without
 });
 
 test('engine.io v4 § Protocol: a close packet ends the session at once', async (t) => {
-  // The heartbeat is answered throughout, so nothing but the packet can end it.
+  // There is no heartbeat, so nothing but the packet can end it.
   const socket = await open(t);
   socket.send('1');
   await socket.closed();

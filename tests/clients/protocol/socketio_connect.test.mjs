@@ -9,7 +9,7 @@ import { time } from '../support/wait.mjs';
 
 const PATH = '/socket.io/';
 /** Longer than any test here needs to send its CONNECT, short enough to wait for. */
-const CONNECT_TIMEOUT_MS = 1000;
+const CONNECT_TIMEOUT_MS = 2000;
 
 let server;
 before(async () => (server = await startConformance('socketio', '--connect-timeout-ms', CONNECT_TIMEOUT_MS)));

@@ -4,10 +4,10 @@ import { after, before, test } from 'node:test';
 
 import { Polling, openSocketIo } from '../support/raw.mjs';
 import { placeholder } from '../support/socketio.mjs';
-import { startConformance } from '../support/server.mjs';
+import { WITHOUT_PINGS, startConformance } from '../support/server.mjs';
 
 let server;
-before(async () => (server = await startConformance('socketio')));
+before(async () => (server = await startConformance('socketio', ...WITHOUT_PINGS)));
 after(() => server.stop());
 
 const bytes = Buffer.from([1]);

@@ -1,6 +1,7 @@
 """Starts the service under test on a free port of the loopback and ends it by its own pid."""
 
 import os
+import random
 import re
 import socket
 import subprocess
@@ -16,15 +17,20 @@ TEST_SETTINGS = {
     "RATE_LIMITS": "off",
     "MAX_CONNECTIONS_PER_IP": "0",
     "LOG_LEVEL": "warn",
-    "HEAD_TIMEOUT": "1s",
+    "HEAD_TIMEOUT": "2s",
     "DRAIN_SPREAD": "500ms",
 }
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """None of those that the kernel gives to connections by itself: one of these could take it before the service does."""
+    while True:
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", random.randrange(11_000, 31_000)))
+            except OSError:
+                continue
+            return listener.getsockname()[1]
 
 
 def eventually(check, patience_s=PATIENCE_S):

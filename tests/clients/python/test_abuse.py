@@ -378,6 +378,7 @@ def test_a_drain_tells_every_parked_poll_before_it_closes_it():
         for session in sessions:
             session.park()
         time.sleep(0.2)  # no event tells that a poll is parked
+        service.assert_healthy()  # what comes later has been read
         service.process.send_signal(signal.SIGTERM)
         for session in sessions:
             packets = session.packets()

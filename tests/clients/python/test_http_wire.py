@@ -76,7 +76,7 @@ def test_random_bytes_do_no_harm(service):
 
 
 def test_a_slow_head_is_cut_off(service):
-    """HEAD_TIMEOUT is 1 s here, and a byte now and then does not extend it."""
+    """HEAD_TIMEOUT is 2 s here, and a byte now and then does not extend it."""
     started = time.monotonic()
     with Wire(service) as wire:
         wire.socket.settimeout(0.1)
@@ -95,7 +95,7 @@ def test_a_slow_head_is_cut_off(service):
         took = time.monotonic() - started
         assert answer is not None, "100 bytes in ten seconds were waited for"
         assert answer == b"" or answer.startswith(b"HTTP/1.1 408"), answer
-        assert 0.8 < took < 5, f"{took} s"
+        assert 1.8 < took < 8, f"{took} s"
 
 
 def test_a_connection_without_a_byte_is_closed_too(service):

@@ -10,6 +10,9 @@ import { WITH_TOKENS, tokenOf } from '../support/jwt.mjs';
 import { freePort, startService } from '../support/server.mjs';
 import { ask, eventually } from '../support/wait.mjs';
 
+/** The page tries again after 10 s at most. */
+const SHOWN_MS = 25_000;
+
 let browser;
 before(async () => {
   browser = await chromium.launch({
@@ -43,7 +46,7 @@ async function enter(page, meeting, token = '') {
 }
 
 const says = async (page, selector, pattern) =>
-  eventually(async () => assert.match(await page.textContent(selector), pattern), 10_000);
+  eventually(async () => assert.match(await page.textContent(selector), pattern), SHOWN_MS);
 const isIn = async (page, meeting) => {
   await says(page, '#status', new RegExp(`^In ${meeting} as `));
   assert.ok(await page.isEnabled('#text'));
@@ -54,7 +57,7 @@ const send = async (page, text) => {
 };
 /** What is shown, without names: exactly these, in this order. */
 const shows = (page, ...texts) =>
-  eventually(async () => assert.deepEqual(await page.locator('#log .text').allTextContents(), texts), 10_000);
+  eventually(async () => assert.deepEqual(await page.locator('#log .text').allTextContents(), texts), SHOWN_MS);
 
 describe('without tokens', () => {
   let service;

@@ -403,7 +403,8 @@ describe('with AUTHZ_URL', () => {
     for (const transport of ['websocket', 'polling']) {
       const meeting_id = fresh('order');
       auth.decide = async () => {
-        await time(300);
+        // Of the second that the service waits.
+        await time(100);
         return { status: 200, body: { allow: true, right: 'write' } };
       };
       const socket = await enter(t, service, 'ada', { transport });

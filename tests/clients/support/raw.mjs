@@ -8,6 +8,15 @@ import { PATIENCE_MS, once, time, within } from './wait.mjs';
 /** Between two packets of one polling payload. */
 export const SEPARATOR = '\x1e';
 
+/**
+ * What was sent to the server at `url` before has been read by it, as far as can be told: no event tells, so it is given
+ * 50 ms, and, as the server may stand still meanwhile, as long as it takes to answer something else.
+ */
+export async function reached(url) {
+  await time(50);
+  await request(new URL('/other/', url));
+}
+
 export class Polling {
   /** Performs the handshake. `url` is the server's, `path` the engine's. */
   static async open(url, path, query = '') {
@@ -26,11 +35,11 @@ export class Polling {
   get = () => request(this.address);
   post = (body, headers) => request(this.address, { method: 'POST', body, headers });
 
-  /** A GET that the server has parked. No event tells of that, so it is given 50 ms after it was sent. */
+  /** A GET that the server has parked. */
   async park() {
     const get = start(this.address, { agent: false });
     await once(get.sent, 'finish');
-    await time(50);
+    await reached(this.address);
     return get;
   }
 

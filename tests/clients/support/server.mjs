@@ -23,13 +23,28 @@ const TEST_SETTINGS = {
   DRAIN_SPREAD: '500ms',
 };
 
+/** Ports that were given to somebody of this process. */
+const given = new Set();
+
+/**
+ * A port of which nobody makes use, and nobody will before it is used: none of those that the kernel gives to listeners
+ * and connections by itself (32768 and above), and none twice.
+ */
 export async function freePort() {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await happens(listener, 'listening');
-  const { port } = listener.address();
-  listener.close();
-  await happens(listener, 'close');
-  return port;
+  for (;;) {
+    const port = 11_000 + Math.floor(Math.random() * 20_000);
+    if (given.has(port)) continue;
+    given.add(port);
+    const listener = createServer();
+    const isFree = await new Promise((resolve) => {
+      listener.once('error', () => resolve(false));
+      listener.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    if (!isFree) continue;
+    listener.close();
+    await happens(listener, 'close');
+    return port;
+  }
 }
 
 function binary(variable) {
@@ -146,9 +161,11 @@ async function startOwnRedis() {
   return { url: `redis://127.0.0.1:${port}`, stop: () => (process.removeListener('exit', reap), reap()) };
 }
 
-/** What the conformance server announces in every handshake. */
+/** What the conformance server announces in every handshake. The timeout is longer than this process may stand still. */
 export const PING_INTERVAL_MS = 300;
-export const PING_TIMEOUT_MS = 200;
+export const PING_TIMEOUT_MS = 1000;
+/** For tests in which no ping is to come. */
+export const WITHOUT_PINGS = ['--ping-interval-ms', 60_000, '--ping-timeout-ms', 60_000];
 export const MAX_PAYLOAD = 1_000_000;
 
 /** The conformance server in one of its modes: `engineio` (echoes every message) or `socketio`. */
