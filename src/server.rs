@@ -318,7 +318,7 @@ struct SharedRedis {
     redis: Redis,
     cluster: Arc<Cluster>,
     clock: Arc<ServerClock>,
-    events: smol::channel::Receiver<redis::Event>,
+    connections: smol::channel::Receiver<redis::Connected>,
 }
 
 /// The Redis server's time of day, which all instances go by.
@@ -356,10 +356,10 @@ fn shared_redis(
         settings.tls = Some(http_client(config)?.connector().map_err(|error| invalid("REDIS_URL", &error))?);
     }
     settings.min_replicas = config.redis_min_replicas;
-    let (tell, events) = smol::channel::unbounded();
+    let (tell, connections) = smol::channel::unbounded();
     let spawner = Arc::clone(executor);
-    // There are as many as connections.
-    let redis = Redis::start(settings, move |event| _ = tell.try_send(event), |task| spawner.spawn(task).detach());
+    let connected = move |connected| _ = tell.try_send(connected);
+    let redis = Redis::start(settings, connected, |task| spawner.spawn(task).detach());
     let uid = instance.get(..UID_LEN).unwrap_or(instance);
     let spawner = Arc::clone(executor);
     let cluster = Cluster::new(
@@ -374,7 +374,7 @@ fn shared_redis(
         Arc::clone(metrics),
         Box::new(move |task| spawner.spawn(task).detach()),
     );
-    Ok(Some(SharedRedis { redis, cluster, clock: Arc::default(), events }))
+    Ok(Some(SharedRedis { redis, cluster, clock: Arc::default(), connections }))
 }
 
 impl SharedRedis {
@@ -388,13 +388,11 @@ impl SharedRedis {
         executor.spawn(Arc::clone(&cluster).listen_for_ever(channels)).detach();
         executor.spawn(Arc::clone(&cluster).beat_for_ever()).detach();
         executor.spawn(Arc::clone(&cluster).read_updates()).detach();
-        let (events, clock, spawner) = (self.events.clone(), Arc::clone(&self.clock), Arc::clone(executor));
+        let (connections, clock, spawner) = (self.connections.clone(), Arc::clone(&self.clock), Arc::clone(executor));
         let following = async move {
-            while let Ok(event) = events.recv().await {
-                if let redis::Event::Connected { connection, run_id, offset_ms, .. } = event {
-                    clock.set(offset_ms);
-                    spawner.spawn(Arc::clone(&cluster).admit(connection, run_id)).detach();
-                }
+            while let Ok(redis::Connected { connection, run_id, offset_ms }) = connections.recv().await {
+                clock.set(offset_ms);
+                spawner.spawn(Arc::clone(&cluster).admit(connection, run_id)).detach();
             }
         };
         executor.spawn(following).detach();

@@ -396,34 +396,12 @@ impl ObjectWriter {
         self.raw(key, &value.to_string());
     }
 
-    pub(super) fn bool(&mut self, key: &str, value: bool) {
-        self.raw(key, if value { "true" } else { "false" });
-    }
-
     /// One value, which is checked.
     pub(super) fn value(&mut self, key: &str, value: &str) -> Result<(), FormatError> {
         let mut reader = Reader::new(value);
         reader.value(MAX_DEPTH, None)?;
         reader.finish()?;
         self.raw(key, value);
-        Ok(())
-    }
-
-    /// An array of a string and other values, which are checked.
-    pub(super) fn named_array(&mut self, key: &str, name: &str, values: &str) -> Result<(), FormatError> {
-        let mut reader = Reader::new(values);
-        let mut is_first = true;
-        while reader.next_listed(&mut is_first)? {
-            reader.value(MAX_DEPTH, None)?;
-        }
-        self.key(key);
-        self.json.push('[');
-        write_string(&mut self.json, name);
-        if !is_first {
-            self.json.push(',');
-            self.json.push_str(values);
-        }
-        self.json.push(']');
         Ok(())
     }
 
@@ -449,7 +427,7 @@ impl ObjectWriter {
     }
 
     /// Text that is JSON.
-    pub(super) fn raw(&mut self, key: &str, json: &str) {
+    fn raw(&mut self, key: &str, json: &str) {
         self.key(key);
         self.json.push_str(json);
     }

@@ -12,8 +12,7 @@ use smol::Timer;
 use super::{ANSWERS_MAX, AUTH_EVENTS, Answers, Cluster, Deliver, Emit, NAMESPACE, UPDATES};
 use crate::{
     adapter::{
-        Event,
-        classic::{self, Broadcast, Request},
+        classic::{self, Request},
         python::{Message, Method, PythonError},
         rooms::meeting_of_room,
     },
@@ -130,16 +129,13 @@ impl Cluster {
         if is_pattern && self.channels.pin().contains_key(&RoomId::new(meeting_of_room(room).unwrap_or_default())) {
             return Ok(());
         }
-        let broadcast = Broadcast::decode(payload).map_err(|error| error.to_string())?;
+        let args_json = meta.json.filter(|json| check_json(json).is_ok());
+        let broadcast = peeked.decode(args_json).map_err(|error| error.to_string())?;
         if broadcast.namespace == NAMESPACE {
             deliver.emit(Emit {
                 rooms: owned(broadcast.rooms),
                 except: owned(broadcast.except),
-                // Of our own the JSON text comes along as it was.
-                event: match meta.json.filter(|json| check_json(json).is_ok()) {
-                    Some(json) => Event::new(broadcast.event.name, json).into_owned(),
-                    None => broadcast.event.into_owned(),
-                },
+                event: broadcast.event.into_owned(),
                 is_volatile: broadcast.flags.volatile,
                 ack: None,
             });

@@ -17,7 +17,10 @@ use redis::Value;
 use smol::Timer;
 
 use super::{Cluster, Deliver};
-use crate::redis::{Call, CallError, Script};
+use crate::redis::{
+    Call, CallError, Script,
+    reply::{number, text_of},
+};
 
 /// How often an instance says that it is alive. A server that comes back with what is older than that is found out by it.
 const BEAT: Duration = Duration::from_secs(2);
@@ -147,11 +150,11 @@ impl Cluster {
         });
         let Ok(Value::Array(answer)) = answer else { return false };
         let mut answer = answer.iter();
-        let is_new = answer.next().and_then(integer) == Some(1);
-        let at = answer.next().and_then(integer).and_then(|at| u64::try_from(at).ok());
+        let is_new = answer.next().and_then(number) == Some(1);
+        let at = answer.next().and_then(number);
         // ORDERING: Relaxed. A number of its own.
         self.beat_at.store(at.unwrap_or_default(), Ordering::Relaxed);
-        let others = answer.filter_map(text).filter(|peer| *peer != &*self.names.uid).map(Arc::from).collect();
+        let others = answer.filter_map(text_of).filter(|peer| *peer != &*self.names.uid).map(Arc::from).collect();
         let lost = self.members.replace(&before, others);
         if let Some(deliver) = self.deliver() {
             if is_new {
@@ -224,7 +227,7 @@ impl Cluster {
         self.note_trouble(&answer);
         match answer {
             Ok(Value::Array(answer)) => match answer.as_slice() {
-                [open, life] => Some((integer(open)? == 1, u64::try_from(integer(life)?).ok()?)),
+                [open, life] => Some((number(open)? == 1, number(life)?)),
                 _ => None,
             },
             _ => None,
@@ -284,36 +287,5 @@ impl Cluster {
             true => *deaf_since = None,
             false => _ = deaf_since.get_or_insert_with(Instant::now),
         }
-    }
-}
-
-/// A number that the server has answered.
-pub(super) fn integer(value: &Value) -> Option<i64> {
-    match value {
-        Value::Int(number) => Some(*number),
-        other => text(other)?.parse().ok(),
-    }
-}
-
-/// A text that the server has answered.
-pub(super) fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// Names and values that the server has answered.
-pub(super) fn pairs(value: Value) -> Option<Vec<(String, String)>> {
-    let owned = |value: &Value| text(value).map(ToOwned::to_owned);
-    match value {
-        Value::Array(values) => Some(
-            values.chunks_exact(2).filter_map(|pair| Some((owned(pair.first()?)?, owned(pair.last()?)?))).collect(),
-        ),
-        Value::Map(pairs) => {
-            Some(pairs.iter().filter_map(|(name, value)| Some((owned(name)?, owned(value)?))).collect())
-        }
-        _ => None,
     }
 }

@@ -37,7 +37,7 @@ use crate::{
         rooms::room_of_meeting,
     },
     metrics::{Metrics, RedisGauges},
-    redis::{Call, CallError, Redis, Script, State, SubscribeError, Subscriber},
+    redis::{Call, CallError, Redis, Script, State, SubscribeError, Subscriber, reply},
     store::{LogEvent, Position},
     types::RoomId,
 };
@@ -640,7 +640,7 @@ impl Cluster {
         let Value::Array(entries) = self.redis.call(call.repeatable()).await.ok()? else { return None };
         let read = |entry: Value| {
             let Value::Array(entry) = entry else { return None };
-            let fields = members::pairs(entry.into_iter().nth(1)?)?;
+            let fields = reply::pairs(entry.into_iter().nth(1)?)?;
             let field = |name| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
             Some((Arc::<str>::from(field("from")?), field("note")?))
         };
@@ -724,7 +724,7 @@ impl Cluster {
         let (mut present, mut ours) = (Vec::new(), Vec::new());
         let mut lost = Vec::new();
         let mut is_sure = false;
-        for (field, value) in members::pairs(answer)? {
+        for (field, value) in reply::pairs(answer)? {
             let Some((peer, user)) = field.split_once(' ') else { continue };
             if peer == &*self.names.uid {
                 ours.push(user.into());
@@ -758,16 +758,15 @@ impl Cluster {
         let calls = calls.into_iter().map(|call| call.within(REVOKED_WAIT).repeatable()).collect();
         let mut answers = self.redis.calls(calls).await;
         let is_named = jti.is_some()
-            && matches!(answers.pop(), Some(Ok(value)) if members::integer(&value).is_some_and(|count| count > 0));
+            && matches!(answers.pop(), Some(Ok(value)) if reply::number(&value).is_some_and(|count| count > 0));
         let covers = |before: u64| issued_at.is_none_or(|at| at <= before);
-        let before = |value: &Value| members::text(value)?.parse::<u64>().ok();
-        is_named || answers.iter().flatten().filter_map(before).any(covers)
+        is_named || answers.iter().flatten().filter_map(reply::number).any(covers)
     }
 
     /// Whether one of these tokens was revoked by another service. None, if that cannot be asked.
     pub async fn is_any_named(&self, jtis: &[&str]) -> bool {
         let answer = self.redis.call(named(jtis).within(REVOKED_WAIT).repeatable()).await;
-        answer.is_ok_and(|value| members::integer(&value).is_some_and(|count| count > 0))
+        answer.is_ok_and(|value| reply::number(&value).is_some_and(|count| count > 0))
     }
 
     /// Keeps a revocation for instances that begin later: tokens of that subject issued until `before` are bad.

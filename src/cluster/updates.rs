@@ -12,11 +12,11 @@ use std::{
 use redis::Value;
 use smol::{Timer, future::FutureExt as _};
 
-use super::{
-    Cluster, UPDATES_STREAM,
-    members::{integer, text},
+use super::{Cluster, UPDATES_STREAM};
+use crate::redis::{
+    Call, CallError, Script,
+    reply::{number, text, text_of},
 };
-use crate::redis::{Call, CallError, Script};
 
 static LEASE: Script = Script::new(include_str!("lease.lua"));
 static ACK: Script = Script::new(include_str!("ack.lua"));
@@ -85,7 +85,7 @@ impl Cluster {
     /// and again.
     async fn shed(&self) {
         let call = Call::script(&SHED, 1).arg(UPDATES_STREAM).arg(GROUP).int(COUNT).int(ENTRY_MAX_BYTES);
-        let Some(count) = self.redis.call(call).await.ok().as_ref().and_then(integer) else { return };
+        let Some(count) = self.redis.call(call).await.ok().as_ref().and_then(number) else { return };
         for _ in 0..count {
             self.metrics.unreadable();
         }
@@ -100,7 +100,7 @@ impl Cluster {
         let renew_at = Instant::now() + Duration::from_millis(LEASE_MS / 2);
         let call = Call::script(&LEASE, 1).arg(&self.names.lease).arg(&*self.names.uid).int(LEASE_MS);
         let answer = self.redis.call(call.repeatable()).await.ok()?;
-        (integer(&answer) == Some(1)).then_some(renew_at)
+        (number(&answer) == Some(1)).then_some(renew_at)
     }
 
     /// Reads no more, and lets others do so. Waits a little for the update that is being applied.
@@ -156,12 +156,12 @@ impl Cluster {
             let Value::Array(entry) = entry else { continue };
             let mut entry = entry.into_iter();
             let (Some(id), fields) = (entry.next(), entry.next()) else { continue };
-            let Some(id) = text(&id).map(ToOwned::to_owned) else { continue };
+            let Some(id) = text(id) else { continue };
             let json = match fields {
                 Some(Value::Array(fields)) => fields
                     .chunks_exact(2)
-                    .find(|pair| pair.first().and_then(text) == Some(FIELD))
-                    .and_then(|pair| text(pair.last()?).map(ToOwned::to_owned)),
+                    .find(|pair| pair.first().and_then(text_of) == Some(FIELD))
+                    .and_then(|pair| text_of(pair.last()?).map(ToOwned::to_owned)),
                 _ => None,
             };
             if !self.may_go_on(renew_at).await {

@@ -10,7 +10,7 @@ use std::{
 
 use redis::Value;
 
-use super::resp::{put_array, put_bulk};
+use super::resp::{put_array, put_bulk, put_int};
 
 /// A Lua script, for [`Call::script`].
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Call {
     fn new(verb: Verb) -> Self {
         Self {
             verb,
-            args: Vec::new(),
+            args: Vec::with_capacity(ARGS_BYTES),
             count: 0,
             life_at: Vec::new(),
             repeatable: false,
@@ -86,8 +86,10 @@ impl Call {
 
     /// Adds a number.
     #[must_use]
-    pub fn int(self, arg: u64) -> Self {
-        self.arg(arg.to_string())
+    pub fn int(mut self, arg: u64) -> Self {
+        put_int(&mut self.args, arg);
+        self.count += 1;
+        self
     }
 
     /// Adds an argument that is filled in when the call is written: the life that [`Redis::admit`](super::Redis::admit)
@@ -152,7 +154,7 @@ impl Call {
                 let (name, which) = if with_body { ("EVAL", script.body) } else { ("EVALSHA", script.sha1()) };
                 put_bulk(out, name.as_bytes());
                 put_bulk(out, which.as_bytes());
-                put_bulk(out, keys.to_string().as_bytes());
+                put_int(out, keys as u64);
             }
         }
         let mut args = self.args.as_slice();
@@ -163,7 +165,7 @@ impl Call {
                 args = after;
                 done = *at;
             }
-            put_bulk(out, life.to_string().as_bytes());
+            put_int(out, life);
         }
         out.extend_from_slice(args);
     }
@@ -246,6 +248,8 @@ impl Future for Answer {
 
 /// For a call that says nothing else.
 const DEFAULT_TIME: Duration = Duration::from_secs(5);
+/// What arguments have room for from the beginning: enough for most calls, and an append grows it once or twice.
+const ARGS_BYTES: usize = 256;
 /// What a call takes beside its arguments, rounded up.
 const CALL_BYTES: usize = 256;
 

@@ -12,11 +12,11 @@ use redis::Value;
 use smol::Timer;
 
 use super::{
-    Counters, Event, Open, Settings, Shared, State,
+    Connected, Counters, Open, Settings, Shared, State,
     call::{Call, CallError, Script, Slot, is_gone},
     lock,
     resp::{ReadError, Replies, Reply, put_command},
-    server::{self, Backoff, ConnectError, Connected},
+    server::{self, Backoff, ConnectError, Greeted},
     wire::{Alarm, End, FOREVER, TURNS, Wire, silent, unreadable},
 };
 
@@ -121,17 +121,23 @@ impl Lane {
     }
 
     /// Takes all calls, or none if they do not fit.
-    pub(super) fn push(&self, settings: &Settings, calls: Vec<Call>, slots: &[Arc<Slot>], now: Instant) -> Pushed {
-        let bytes: usize = calls.iter().map(Call::bytes).sum();
+    pub(super) fn push(
+        &self,
+        settings: &Settings,
+        calls: impl AsRef<[Call]> + IntoIterator<Item = Call>,
+        slots: &[Arc<Slot>],
+        now: Instant,
+    ) -> Pushed {
+        let bytes: usize = calls.as_ref().iter().map(Call::bytes).sum();
         let mut pushed = Pushed::Done;
         let waker = {
             let mut queue = lock(&self.queue);
-            if queue.calls.saturating_add(calls.len()) > settings.max_calls
+            if queue.calls.saturating_add(slots.len()) > settings.max_calls
                 || queue.bytes.saturating_add(bytes) > settings.max_bytes
             {
                 return Pushed::Full;
             }
-            queue.calls += calls.len();
+            queue.calls += slots.len();
             queue.bytes += bytes;
             for (call, slot) in calls.into_iter().zip(slots) {
                 let deadline = now.checked_add(call.time).unwrap_or_else(|| now + FOREVER);
@@ -205,39 +211,14 @@ impl Lane {
         outcomes.put()
     }
 
-    /// Gives up all calls.
-    pub(super) fn abandon(&self) {
-        let mut outcomes = Outcomes::default();
-        {
-            let queue = &mut *lock(&self.queue);
-            for pendings in [&mut queue.early, &mut queue.again, &mut queue.waiting] {
-                for pending in pendings.drain(..) {
-                    outcomes.add(&pending.slot, Err(pending.given_up()));
-                }
-            }
-            for sent in queue.sent.drain(..) {
-                if let Sent::Call { pending, .. } = sent {
-                    outcomes.add(&pending.slot, Err(CallError::Unknown));
-                }
-            }
-            for (pending, _) in queue.held.drain(..) {
-                outcomes.add(&pending.slot, Err(CallError::Unknown));
-            }
-            (queue.calls, queue.bytes, queue.next_deadline) = (0, 0, None);
-        }
-        outcomes.put();
-    }
-
     /// The connection has ended, after so many bytes had gone out.
-    fn lose(&self, written: u64, counters: &Counters) {
+    fn lose(&self, written: u64) {
         let mut outcomes = Outcomes::default();
-        let mut repeated = 0;
         {
             let queue = &mut *lock(&self.queue);
             for (mut pending, outcome) in take(&mut queue.held) {
                 if pending.call.repeatable {
                     pending.maybe_done = true;
-                    repeated += 1;
                     queue.again.push_back(pending);
                 } else {
                     queue.leave(&pending, outcome.and(Err(CallError::NotReplicated)), &mut outcomes);
@@ -252,13 +233,11 @@ impl Lane {
                     continue;
                 }
                 pending.maybe_done |= is_written;
-                repeated += usize::from(is_written);
                 queue.put_back(pending);
             }
             for pendings in [&mut queue.early, &mut queue.again] {
                 pendings.make_contiguous().sort_by_key(|pending| pending.serial);
             }
-            Counters::add(&counters.repeated, repeated);
         }
         outcomes.put();
     }
@@ -327,13 +306,13 @@ pub(super) async fn run(shared: &Shared, kind: Kind) {
             lane.has_calls().await;
         }
         match server::connect(&shared.settings).await {
-            Ok(connected) => {
+            Ok(greeted) => {
                 if connections > 0 {
                     Counters::add(&shared.counters.reconnects, 1);
                 }
                 connections += 1;
                 let since = Instant::now();
-                let end = serve(shared, kind, connected).await;
+                let end = serve(shared, kind, greeted).await;
                 backoff.had_success(since.elapsed());
                 match end {
                     End::Failed(reason) => {
@@ -347,8 +326,7 @@ pub(super) async fn run(shared: &Shared, kind: Kind) {
                     End::Elsewhere => shared.set_state(kind, State::Connecting),
                 }
                 if kind == Kind::Commands {
-                    let connection = shared.lost();
-                    shared.tell(Event::Lost { connection });
+                    shared.lost();
                 }
             }
             Err(ConnectError::Refused(reason)) => {
@@ -364,13 +342,13 @@ pub(super) async fn run(shared: &Shared, kind: Kind) {
     }
 }
 
-async fn serve(shared: &Shared, kind: Kind, connected: Connected) -> End {
-    let Connected { stream, run_id, version, offset_ms } = connected;
+async fn serve(shared: &Shared, kind: Kind, greeted: Greeted) -> End {
+    let Greeted { stream, run_id, version, offset_ms } = greeted;
     shared.set_state(kind, State::Connected { admitted: false });
     if kind == Kind::Commands {
         let connection = shared.connected(&run_id);
         shared.report_success(&version);
-        shared.tell(Event::Connected { connection, run_id: run_id.clone(), version, offset_ms });
+        shared.tell(Connected { connection, run_id: run_id.clone(), offset_ms });
     }
     let mut link = Link {
         shared,
@@ -389,7 +367,7 @@ async fn serve(shared: &Shared, kind: Kind, connected: Connected) -> End {
         Err(end) => Poll::Ready(end),
     })
     .await;
-    link.lane.lose(link.wire.written, &shared.counters);
+    link.lane.lose(link.wire.written);
     end
 }
 
@@ -546,7 +524,6 @@ impl Link<'_> {
                 }
                 if let Some(reason) = wrong_server(&code) {
                     self.draining = Some(reason.into());
-                    Counters::add(&self.shared.counters.repeated, 1);
                     queue.put_back(pending);
                     return Ok(());
                 }

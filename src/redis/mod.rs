@@ -9,16 +9,17 @@
 mod address;
 mod call;
 mod commands;
+pub mod reply;
 mod resp;
 mod server;
 mod subscriber;
 mod wire;
 
 use std::{
-    convert::Infallible,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
+    slice,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,7 +30,7 @@ use std::{
 
 use futures_rustls::TlsConnector;
 use redis::Value;
-use smol::{Timer, channel, future::FutureExt as _};
+use smol::{Timer, future::FutureExt as _};
 
 pub use self::{
     address::{Address, AddressError},
@@ -100,25 +101,15 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// What happened to the connection for commands.
+/// A new connection for commands stands; only [`Call::early`] calls are sent until it is admitted by its number.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// It stands; only [`Call::early`] calls are sent until it is admitted by its number.
-    Connected {
-        /// Never the same twice.
-        connection: u64,
-        /// Names one life of the server's process.
-        run_id: Box<str>,
-        /// Such as `7.0.15`.
-        version: Box<str>,
-        /// The server's clock minus ours.
-        offset_ms: i64,
-    },
-    /// It ended.
-    Lost {
-        /// The number it had.
-        connection: u64,
-    },
+pub struct Connected {
+    /// Never the same twice.
+    pub connection: u64,
+    /// Names one life of the server's process.
+    pub run_id: Box<str>,
+    /// The server's clock minus ours.
+    pub offset_ms: i64,
 }
 
 /// How it stands with the connections for commands.
@@ -138,18 +129,14 @@ pub enum State {
 /// What was counted since the start.
 #[derive(Default, Debug)]
 pub struct Counters {
-    /// Calls made.
-    pub calls: AtomicU64,
     /// Calls not taken, because too many waited.
     pub full: AtomicU64,
-    /// Calls written. More than `calls` if some were sent again.
+    /// Calls written, some of them more than once.
     pub written: AtomicU64,
     /// Batches in which they were written.
     pub batches: AtomicU64,
     /// Calls whose time was over before their answer.
     pub expired: AtomicU64,
-    /// Calls that were sent again, after a connection had ended or the server could not do them.
-    pub repeated: AtomicU64,
     /// Connections for commands after each one's first.
     pub reconnects: AtomicU64,
     /// Connections that were ended because the server was silent.
@@ -162,8 +149,6 @@ pub struct Counters {
     pub messages_too_large: AtomicU64,
     /// Messages dropped because their channel is not UTF-8.
     pub messages_bad_channel: AtomicU64,
-    /// Panics of whoever was told something.
-    pub panics: AtomicU64,
 }
 
 impl Counters {
@@ -174,38 +159,31 @@ impl Counters {
 }
 
 impl Redis {
-    /// Starts the tasks, which run until [`stop`](Self::stop). `events` is called on one of them, and must be quick.
+    /// Starts the tasks, which run for ever. `connected` is called on one of them, and must be quick.
     pub fn start(
         settings: Settings,
-        events: impl Fn(Event) + Send + Sync + 'static,
+        connected: impl Fn(Connected) + Send + Sync + 'static,
         spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>),
     ) -> Self {
-        let (stop, stopped) = channel::bounded(1);
         let shared = Arc::new(Shared {
             lanes: [Kind::Commands, Kind::Replicated, Kind::Blocking].map(Lane::new),
             settings,
-            events: Box::new(events),
+            on_connected: Box::new(connected),
             counters: Arc::default(),
             admission: Mutex::new(Admission { away_since: Some(Instant::now()), ..Admission::default() }),
             states: Mutex::new([const { State::Connecting }; LANES]),
             deadlines: Signal::default(),
             subscribers: Mutex::default(),
             reason: Mutex::default(),
-            stop,
-            stopped,
         });
         for kind in [Kind::Commands, Kind::Replicated, Kind::Blocking] {
             if kind != Kind::Replicated || shared.settings.min_replicas > 0 {
                 let shared = Arc::clone(&shared);
-                spawn(Box::pin(async move {
-                    commands::run(&shared, kind).or(shared.stopped()).await;
-                    shared.set_state(kind, State::Connecting);
-                    shared.lane(kind).abandon();
-                }));
+                spawn(Box::pin(async move { commands::run(&shared, kind).await }));
             }
         }
         let deadlines = Arc::clone(&shared);
-        spawn(Box::pin(async move { deadlines.watch_deadlines().or(deadlines.stopped()).await }));
+        spawn(Box::pin(async move { deadlines.watch_deadlines().await }));
         Self(shared)
     }
 
@@ -292,14 +270,6 @@ impl Redis {
     ) -> Subscriber {
         Subscriber::start(&self.0, patterns, listener, spawn)
     }
-
-    /// Ends all tasks and connections. Calls that wait are given up.
-    pub fn stop(&self) {
-        self.0.stop.close();
-        for kind in [Kind::Commands, Kind::Replicated, Kind::Blocking] {
-            self.0.lane(kind).abandon();
-        }
-    }
 }
 
 impl fmt::Debug for Redis {
@@ -315,7 +285,7 @@ const LANES: usize = 3;
 /// No two of its locks are ever held together, except that `state` takes `admission` inside `states`.
 struct Shared {
     settings: Settings,
-    events: Box<dyn Fn(Event) + Send + Sync>,
+    on_connected: Box<dyn Fn(Connected) + Send + Sync>,
     counters: Arc<Counters>,
     lanes: [Lane; LANES],
     admission: Mutex<Admission>,
@@ -326,8 +296,6 @@ struct Shared {
     subscribers: Mutex<Vec<Arc<Signal>>>,
     /// What the log was told last.
     reason: Mutex<Option<Box<str>>>,
-    stop: channel::Sender<Infallible>,
-    stopped: channel::Receiver<Infallible>,
 }
 
 /// Of the connection for commands; the others follow it.
@@ -368,19 +336,25 @@ impl Shared {
     }
 
     fn make(&self, kind: Kind, call: Call) -> Answer {
-        self.make_all(kind, vec![call]).pop().unwrap_or_else(|| Answer(Slot::new()))
+        let slot = Slot::new();
+        self.push(kind, [call], slice::from_ref(&slot));
+        Answer(slot)
     }
 
     fn make_all(&self, kind: Kind, calls: Vec<Call>) -> Vec<Answer> {
-        if calls.is_empty() {
-            return Vec::new();
-        }
         let slots: Vec<Arc<Slot>> = calls.iter().map(|_| Slot::new()).collect();
-        let refusal = if self.stop.is_closed() || self.has_been_away(&calls) {
+        if !slots.is_empty() {
+            self.push(kind, calls, &slots);
+        }
+        slots.into_iter().map(Answer).collect()
+    }
+
+    /// Queues calls with the places of their outcomes; if they are not taken, that is the outcome of each.
+    fn push(&self, kind: Kind, calls: impl AsRef<[Call]> + IntoIterator<Item = Call>, slots: &[Arc<Slot>]) {
+        let refusal = if self.has_been_away(calls.as_ref()) {
             Some(CallError::Away)
         } else {
-            Counters::add(&self.counters.calls, calls.len());
-            match self.lane(kind).push(&self.settings, calls, &slots, Instant::now()) {
+            match self.lane(kind).push(&self.settings, calls, slots, Instant::now()) {
                 commands::Pushed::Full => {
                     Counters::add(&self.counters.full, slots.len());
                     Some(CallError::Full)
@@ -393,11 +367,10 @@ impl Shared {
             }
         };
         if let Some(refusal) = refusal {
-            for slot in &slots {
+            for slot in slots {
                 slot.put(Err(refusal.clone()));
             }
         }
-        slots.into_iter().map(Answer).collect()
     }
 
     /// Ends calls whose time is over.
@@ -417,11 +390,6 @@ impl Shared {
                 Counters::add(&self.counters.expired, lane.expire(now));
             }
         }
-    }
-
-    async fn stopped(&self) {
-        // Nothing is ever sent: this waits for the channel to be closed.
-        _ = self.stopped.recv().await;
     }
 
     /// What a connection to the server of this name may write, and the life to write.
@@ -455,13 +423,12 @@ impl Shared {
         calls.iter().all(|call| !call.early && since.elapsed() >= call.time)
     }
 
-    /// The connection for commands has ended. Returns its number.
-    fn lost(&self) -> u64 {
+    /// The connection for commands has ended.
+    fn lost(&self) {
         let mut admission = lock(&self.admission);
         admission.away_since.get_or_insert_with(Instant::now);
         admission.run_id = None;
         admission.admitted = false;
-        admission.connection
     }
 
     fn wake_all(&self) {
@@ -474,10 +441,9 @@ impl Shared {
         }
     }
 
-    fn tell(&self, event: Event) {
-        if catch_unwind(AssertUnwindSafe(|| (self.events)(event))).is_err() {
-            Counters::add(&self.counters.panics, 1);
-        }
+    fn tell(&self, connected: Connected) {
+        // A panic has told the log by itself, and must not end the task.
+        _ = catch_unwind(AssertUnwindSafe(|| (self.on_connected)(connected)));
     }
 
     fn set_state(&self, kind: Kind, state: State) {

@@ -7,18 +7,40 @@ use redis::Value;
 
 /// Starts a command of `count` arguments, its name among them.
 pub(super) fn put_array(out: &mut Vec<u8>, count: usize) {
-    out.push(b'*');
-    out.extend_from_slice(count.to_string().as_bytes());
-    out.extend_from_slice(CRLF);
+    put_head(out, b'*', count);
 }
 
 /// One argument.
 pub(super) fn put_bulk(out: &mut Vec<u8>, bytes: &[u8]) {
-    out.push(b'$');
-    out.extend_from_slice(bytes.len().to_string().as_bytes());
-    out.extend_from_slice(CRLF);
+    put_head(out, b'$', bytes.len());
     out.extend_from_slice(bytes);
     out.extend_from_slice(CRLF);
+}
+
+/// One argument that is a number.
+pub(super) fn put_int(out: &mut Vec<u8>, number: u64) {
+    put_bulk(out, decimal(number, &mut [0; MAX_DIGITS]));
+}
+
+fn put_head(out: &mut Vec<u8>, kind: u8, count: usize) {
+    out.push(kind);
+    out.extend_from_slice(decimal(count as u64, &mut [0; MAX_DIGITS]));
+    out.extend_from_slice(CRLF);
+}
+
+/// The digits of a number. In place: an append has two dozen lengths and numbers, each of which would be an allocation.
+fn decimal(number: u64, digits: &mut [u8; MAX_DIGITS]) -> &[u8] {
+    let mut left = number;
+    let mut start = MAX_DIGITS;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (left % 10) as u8;
+        left /= 10;
+        start -= 1;
+        if left == 0 {
+            break;
+        }
+    }
+    digits.get(start..).unwrap_or_default()
 }
 
 /// A whole command.
@@ -307,6 +329,8 @@ impl Messages {
 }
 
 const CRLF: &[u8] = b"\r\n";
+/// Of a number.
+const MAX_DIGITS: usize = 20;
 /// Of arrays in replies.
 pub(super) const MAX_DEPTH: usize = 16;
 /// Longest line: an error's text, as long as servers make them.
@@ -416,6 +440,16 @@ mod tests {
         let mut out = Vec::new();
         put_command(&mut out, &[b"SET", b"", b"\r\n\0"]);
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$0\r\n\r\n$3\r\n\r\n\0\r\n");
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 9, 10, 99, 100, 1_760_000_000_000, u64::MAX - 1, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; MAX_DIGITS]), number.to_string().as_bytes());
+        }
+        let mut out = Vec::new();
+        put_int(&mut out, u64::MAX);
+        assert_eq!(out, b"$20\r\n18446744073709551615\r\n");
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
 
 /// A connection that is logged in.
-pub(super) struct Connected {
+pub(super) struct Greeted {
     pub(super) stream: Box<dyn Stream>,
     /// Names one life of the server's process.
     pub(super) run_id: Box<str>,
@@ -45,7 +45,7 @@ pub(super) enum ConnectError {
 }
 
 /// Connects and logs in.
-pub(super) async fn connect(settings: &Settings) -> Result<Connected, ConnectError> {
+pub(super) async fn connect(settings: &Settings) -> Result<Greeted, ConnectError> {
     let stream = within(settings.connect_timeout, "connecting", dial(settings)).await?;
     within(settings.io_timeout, "logging in", greet(stream, settings)).await
 }
@@ -118,7 +118,7 @@ async fn dial_first(addresses: &[SocketAddr], time: Duration) -> io::Result<Asyn
 }
 
 /// Logs in, and refuses what is not a master of a supported version with its data loaded.
-async fn greet(stream: Box<dyn Stream>, settings: &Settings) -> Result<Connected, ConnectError> {
+async fn greet(stream: Box<dyn Stream>, settings: &Settings) -> Result<Greeted, ConnectError> {
     let mut greeting = Greeting { stream, replies: Replies::new(MAX_REPLY_BYTES), settings };
     let address = &settings.address;
     let database = address.database.to_string();
@@ -173,7 +173,7 @@ async fn greet(stream: Box<dyn Stream>, settings: &Settings) -> Result<Connected
         return Err(ConnectError::Refused("INFO has no run_id".into()));
     };
     let offset_ms = greeting.clock_offset().await?;
-    Ok(Connected { stream: greeting.stream, run_id, version, offset_ms })
+    Ok(Greeted { stream: greeting.stream, run_id, version, offset_ms })
 }
 
 struct Greeting<'a> {

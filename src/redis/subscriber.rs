@@ -12,12 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smol::{Timer, future::FutureExt as _};
+use smol::Timer;
 
 use super::{
     Counters, Open, Shared, Signal, lock,
     resp::{Messages, Push, ReadError, put_array, put_bulk, put_command},
-    server::{self, Backoff, ConnectError, Connected},
+    server::{self, Backoff, ConnectError, Greeted},
     wire::{Alarm, End, TURNS, Wire, silent, unreadable},
 };
 
@@ -57,10 +57,7 @@ impl Subscriber {
         lock(&shared.subscribers).push(Arc::clone(&inner.signal));
         let task =
             Loop { shared: Arc::clone(shared), inner: Arc::clone(&inner), patterns, listener: Box::new(listener) };
-        spawn(Box::pin(async move {
-            task.run().or(task.shared.stopped()).await;
-            task.inner.abandon();
-        }));
+        spawn(Box::pin(async move { task.run().await }));
         Self(inner)
     }
 
@@ -97,21 +94,11 @@ impl Subscriber {
     pub fn refusal(&self) -> Option<Box<str>> {
         lock(&self.0.table).refusal.clone()
     }
-
-    /// Whether all that was wanted when the connection was made is subscribed.
-    pub fn is_restored(&self) -> bool {
-        lock(&self.0.table).is_restored
-    }
-
-    /// Channels that are wanted.
-    pub fn channels(&self) -> usize {
-        lock(&self.0.table).channels.values().filter(|channel| channel.is_wanted).count()
-    }
 }
 
 impl fmt::Debug for Subscriber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscriber").field("is_restored", &self.is_restored()).finish_non_exhaustive()
+        f.debug_struct("Subscriber").finish_non_exhaustive()
     }
 }
 
@@ -119,20 +106,6 @@ struct Inner {
     table: Mutex<Table>,
     /// There is something to do.
     signal: Arc<Signal>,
-}
-
-impl Inner {
-    /// Nobody works any more.
-    fn abandon(&self) {
-        let wakers = {
-            let mut table = lock(&self.table);
-            table.is_abandoned = true;
-            table.is_restored = false;
-            let waiting = table.waiting.values_mut();
-            waiting.filter_map(|waiting| waiting.finish(Err(SubscribeError::Away))).collect()
-        };
-        wake(wakers);
-    }
 }
 
 /// What is wanted, and what the server knows of it.
@@ -144,10 +117,8 @@ struct Table {
     /// Who waits, by their own numbers.
     waiting: HashMap<u64, Waiting>,
     last_waiting: u64,
-    is_restored: bool,
     /// What the server has said against subscribing, since all was subscribed.
     refusal: Option<Box<str>>,
-    is_abandoned: bool,
 }
 
 #[derive(Default)]
@@ -199,8 +170,7 @@ impl Table {
                 self.change(name);
             }
         }
-        let outcome = if self.is_abandoned { Some(Err(SubscribeError::Away)) } else { None };
-        self.waiting.insert(id, Waiting { channels, left, outcome, waker: None });
+        self.waiting.insert(id, Waiting { channels, left, outcome: None, waker: None });
         if left == 0 {
             self.succeed(id);
         }
@@ -393,21 +363,17 @@ impl Loop {
         let mut connections = 0_u64;
         loop {
             match server::connect(&self.shared.settings).await {
-                Ok(connected) => {
+                Ok(greeted) => {
                     if connections > 0 {
                         Counters::add(&self.shared.counters.subscriber_reconnects, 1);
                     }
                     connections += 1;
                     let since = Instant::now();
-                    match self.serve(connected).await {
+                    match self.serve(greeted).await {
                         End::Failed(reason) | End::Refused(reason) => self.shared.report(&reason),
                         End::Elsewhere => {}
                     }
                     backoff.had_success(since.elapsed());
-                    let was_restored = take(&mut lock(&self.inner.table).is_restored);
-                    if was_restored {
-                        self.tell(|listener| listener.lost());
-                    }
                     lock(&self.inner.table).start_over();
                 }
                 Err(ConnectError::Refused(reason) | ConnectError::Failed(reason)) => self.shared.report(&reason),
@@ -416,9 +382,9 @@ impl Loop {
         }
     }
 
-    async fn serve(&self, connected: Connected) -> End {
+    async fn serve(&self, greeted: Greeted) -> End {
         let now = Instant::now();
-        let mut wire = Wire::new(connected.stream);
+        let mut wire = Wire::new(greeted.stream);
         let mut batch = None;
         if !self.patterns.is_empty() {
             put_names(&mut wire.out, "PSUBSCRIBE", self.patterns.iter());
@@ -435,18 +401,21 @@ impl Loop {
             ping_at: None,
             alarm: Alarm::new(),
         };
-        let run_id = connected.run_id;
-        std::future::poll_fn(|cx| match link.poll(&run_id, cx) {
+        let run_id = greeted.run_id;
+        let end = std::future::poll_fn(|cx| match link.poll(&run_id, cx) {
             Ok(()) => Poll::Pending,
             Err(end) => Poll::Ready(end),
         })
-        .await
+        .await;
+        if link.to_restore.is_none() {
+            self.tell(|listener| listener.lost());
+        }
+        end
     }
 
     fn tell(&self, tell: impl FnOnce(&dyn Listener)) {
-        if catch_unwind(AssertUnwindSafe(|| tell(&*self.listener))).is_err() {
-            Counters::add(&self.shared.counters.panics, 1);
-        }
+        // A panic has told the log by itself, and must not end the task.
+        _ = catch_unwind(AssertUnwindSafe(|| tell(&*self.listener)));
     }
 }
 
@@ -522,11 +491,7 @@ impl Link<'_> {
     /// Not while a batch is on its way.
     fn tell_if_restored(&mut self) {
         if self.to_restore.take_if(|to_restore| *to_restore == 0).is_some() {
-            {
-                let mut table = lock(&self.task.inner.table);
-                table.is_restored = true;
-                table.refusal = None;
-            }
+            lock(&self.task.inner.table).refusal = None;
             self.task.tell(|listener| listener.restored());
         }
     }

@@ -15,7 +15,6 @@
 mod frame;
 mod meeting;
 mod reminders;
-mod reply;
 mod scripts;
 #[cfg(test)]
 mod tests;
@@ -33,15 +32,15 @@ use redis::Value;
 use crate::{
     adapter::classic::Channels,
     limits::Slots,
-    redis::{Call, CallError, Redis, Script},
+    redis::{
+        Call, CallError, Redis, Script,
+        reply::{self, Fields, parse},
+    },
     store::{
         Answer, Append, Appended, Change, Content, Failures, From, InboxPage, InboxRange, InboxRead, Kind, Known,
         Marked, Notification, Notified, Open, Opened, Page, Participation, Position, REMINDER_TAKEN_MS, Range, Read,
         Reminder, Reminders, Standing, Store, StoreError, Unread, Usage, fields, new_epoch, note_payload,
-        redis::{
-            reminders::Waiting,
-            reply::{Fields, parse},
-        },
+        redis::reminders::Waiting,
     },
     types::{MessageId, RoomId},
 };

@@ -1083,7 +1083,7 @@ pub(super) fn a_reminder_is_given_until_it_is_done<S: Store>(make: impl Fn(Suite
         recipients: vec!["a".into(), "b".into()],
         title: Some("Stand-up".into()),
     };
-    assert_eq!(wait(store.take_reminders(NOW + 10)), [first.clone()]);
+    assert_eq!(wait(store.take_reminders(NOW + 10)), std::slice::from_ref(&first));
     assert_eq!((taken(NOW + 10), store.next_reminder()), (Vec::new(), Some(NOW + 20)));
     // Whoever took it has ended.
     let again = NOW + 10 + REMINDER_TAKEN_MS;

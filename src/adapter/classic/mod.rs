@@ -8,7 +8,7 @@
 //! written is what the adapter itself writes, byte for byte. Which server answers what, and when enough have answered,
 //! is left to others.
 //!
-//! Start at [`Channels`] and [`Broadcast`].
+//! Start at [`Channels`], [`peek`] and [`Broadcast`].
 
 mod request;
 mod response;
@@ -20,44 +20,17 @@ use std::borrow::Cow;
 use crate::adapter::{
     Event, FormatError, MAX_JSON_BYTES, MAX_MESSAGE_BYTES, MAX_NAME_BYTES, MAX_NAMES, Values, json,
     msgpack::{
-        JsonWriter, Reader, Value, json_to_msgpack, write_array, write_bool, write_map, write_nil, write_str,
-        write_u64, write_values,
+        JsonWriter, Reader, Value, write_array, write_bool, write_map, write_nil, write_str, write_u64, write_values,
     },
 };
 
 pub use request::{Ask, Request, Selection, Sockets};
 pub use response::{RemoteSocket, Reply, Response};
 
-/// Most sockets or rooms that one server's response may list.
-pub const MAX_LISTED: usize = 100_000;
-
 /// The names of channels, which begin with a prefix (the adapter's option `key`).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Channels {
     prefix: Box<str>,
-}
-
-/// What a channel is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Channel<'a> {
-    /// Broadcasts to all of a namespace, or to several rooms.
-    Namespace(&'a str),
-    /// Broadcasts to one room.
-    Room {
-        /// The room's namespace.
-        namespace: &'a str,
-        /// The room.
-        room: &'a str,
-    },
-    /// Requests to the servers of a namespace.
-    Request(&'a str),
-    /// Responses to a server of a namespace.
-    Response {
-        /// The namespace.
-        namespace: &'a str,
-        /// The server, if the channel is one server's own.
-        uid: Option<&'a str>,
-    },
 }
 
 impl Channels {
@@ -97,23 +70,6 @@ impl Channels {
     /// Where responses to one server may go.
     pub fn response_to(&self, namespace: &str, uid: &str) -> String {
         format!("{}-response#{namespace}#{uid}#", self.prefix)
-    }
-
-    /// What a channel is for; `None` if it is none of these. Namespaces have no `#` in their names, rooms may.
-    pub fn parse<'a>(&self, channel: &'a [u8]) -> Option<Channel<'a>> {
-        let rest = str::from_utf8(channel).ok()?.strip_prefix(&*self.prefix)?.strip_suffix('#')?;
-        let (kind, rest) = rest.split_once('#')?;
-        let (namespace, rest) = match rest.split_once('#') {
-            Some((namespace, rest)) => (namespace, Some(rest).filter(|rest| !rest.is_empty())),
-            None => (rest, None),
-        };
-        match (kind, rest) {
-            ("", None) => Some(Channel::Namespace(namespace)),
-            ("", Some(room)) => Some(Channel::Room { namespace, room }),
-            ("-request", None) => Some(Channel::Request(namespace)),
-            ("-response", uid) => Some(Channel::Response { namespace, uid }),
-            _ => None,
-        }
     }
 }
 
@@ -160,13 +116,15 @@ pub struct Meta<'a> {
     pub control: Option<&'a str>,
 }
 
-/// What can be told of a broadcast without decoding it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// A broadcast of which only this has been decoded.
+#[derive(Clone, Debug)]
 pub struct Peeked<'a> {
     /// As [`Broadcast::uid`].
     pub uid: Option<&'a str>,
     /// As [`Broadcast::meta`].
     pub meta: Option<Meta<'a>>,
+    packet: Reader<'a>,
+    options: Reader<'a>,
 }
 
 /// Reads who sent a broadcast, and what our instances add, without looking at the rest, which may be anything.
@@ -174,22 +132,49 @@ pub struct Peeked<'a> {
 /// # Errors
 /// The payload is not exactly one MessagePack array of three elements or more.
 pub fn peek(payload: &[u8]) -> Result<Peeked<'_>, FormatError> {
-    let parts = Parts::split(payload)?;
-    Ok(Peeked { uid: parts.uid, meta: parts.meta })
+    const EXPECTED: &str = "an array of uid, packet and options";
+    check_size(payload)?;
+    let mut reader = Reader::new(payload);
+    let count = reader.array_of(EXPECTED)?;
+    if count < 3 {
+        return Err(FormatError::Expected(EXPECTED));
+    }
+    let mut uid = reader;
+    reader.skip()?;
+    let uid = match uid.value()? {
+        Value::Str(uid) => str::from_utf8(uid).ok(),
+        _ => None,
+    };
+    let packet = reader;
+    reader.skip()?;
+    let options = reader;
+    reader.skip()?;
+    let mut meta = None;
+    for index in 3..count {
+        if index == 3 {
+            meta = Meta::read(reader)?;
+        }
+        reader.skip()?;
+    }
+    reader.finish()?;
+    Ok(Peeked { uid, meta, packet, options })
 }
 
-impl<'a> Broadcast<'a> {
-    /// Reads a broadcast.
+impl<'a> Peeked<'a> {
+    /// Decodes the rest. With `args_json`, these are the event's arguments, and those in the packet are not looked at: what
+    /// our instances send has them in [`Meta::json`] as they were.
     ///
     /// # Errors
-    /// The payload is no broadcast, exceeds a limit, or would break a Node server or its clients.
-    pub fn decode(payload: &'a [u8]) -> Result<Self, FormatError> {
-        let Parts { uid, packet, options, meta } = Parts::split(payload)?;
-        let (namespace, event) = read_packet(packet)?;
-        let Options { rooms, except, flags } = Options::read(options)?;
-        Ok(Self { uid: uid.map(Cow::Borrowed), namespace, event, rooms, except, flags, meta })
+    /// It is no broadcast, exceeds a limit, or would break a Node server or its clients.
+    pub fn decode(self, args_json: Option<&'a str>) -> Result<Broadcast<'a>, FormatError> {
+        let (namespace, event) = read_packet(self.packet, args_json)?;
+        let Options { rooms, except, flags } = Options::read(self.options)?;
+        let uid = self.uid.map(Cow::Borrowed);
+        Ok(Broadcast { uid, namespace, event, rooms, except, flags, meta: self.meta })
     }
+}
 
+impl Broadcast<'_> {
     /// Writes it as the adapter does, and [`meta`](Self::meta), if there is any, behind.
     ///
     /// # Errors
@@ -278,66 +263,6 @@ impl<'a> Meta<'a> {
     }
 }
 
-/// The elements of a broadcast.
-struct Parts<'a> {
-    uid: Option<&'a str>,
-    packet: Reader<'a>,
-    options: Reader<'a>,
-    meta: Option<Meta<'a>>,
-}
-
-impl<'a> Parts<'a> {
-    fn split(payload: &'a [u8]) -> Result<Self, FormatError> {
-        const EXPECTED: &str = "an array of uid, packet and options";
-        check_size(payload)?;
-        let mut reader = Reader::new(payload);
-        let count = reader.array_of(EXPECTED)?;
-        if count < 3 {
-            return Err(FormatError::Expected(EXPECTED));
-        }
-        let mut uid = reader;
-        reader.skip()?;
-        let uid = match uid.value()? {
-            Value::Str(uid) => str::from_utf8(uid).ok(),
-            _ => None,
-        };
-        let packet = reader;
-        reader.skip()?;
-        let options = reader;
-        reader.skip()?;
-        let mut meta = None;
-        for index in 3..count {
-            if index == 3 {
-                meta = Meta::read(reader)?;
-            }
-            reader.skip()?;
-        }
-        reader.finish()?;
-        Ok(Self { uid, packet, options, meta })
-    }
-}
-
-/// Reads some fields of a map that is JSON or MessagePack, told apart as the adapter does.
-fn decode_fields<const N: usize, T>(
-    payload: &[u8],
-    names: [&str; N],
-    read: impl FnOnce([Option<Reader<'_>>; N]) -> Result<T, FormatError>,
-) -> Result<T, FormatError> {
-    check_size(payload)?;
-    // One decoder for both: requests are rare.
-    let mut transcoded = Vec::new();
-    let payload = if payload.first() == Some(&b'{') {
-        json_to_msgpack(&String::from_utf8_lossy(payload), &mut transcoded)?;
-        &transcoded
-    } else {
-        payload
-    };
-    let mut reader = Reader::new(payload);
-    let fields = reader.fields(names, "a map")?;
-    reader.finish()?;
-    read(fields)
-}
-
 fn check_size(payload: &[u8]) -> Result<(), FormatError> {
     if payload.len() > MAX_MESSAGE_BYTES {
         return Err(FormatError::TooLarge { max_bytes: MAX_MESSAGE_BYTES });
@@ -347,8 +272,11 @@ fn check_size(payload: &[u8]) -> Result<(), FormatError> {
 
 const EVENT: u64 = 2;
 
-/// Namespace and event of a packet.
-fn read_packet<'a>(mut reader: Reader<'a>) -> Result<(Cow<'a, str>, Event<'a>), FormatError> {
+/// Namespace and event of a packet, with these arguments if there are any, and not its own.
+fn read_packet<'a>(
+    mut reader: Reader<'a>,
+    args_json: Option<&'a str>,
+) -> Result<(Cow<'a, str>, Event<'a>), FormatError> {
     let [kind, data, namespace] = reader.fields(["type", "data", "nsp"], "packet: a map")?;
     // Others come from servers with another format, and break Node's clients.
     if scalar(kind)?.and_then(unsigned) != Some(EVENT) {
@@ -361,12 +289,16 @@ fn read_packet<'a>(mut reader: Reader<'a>) -> Result<(Cow<'a, str>, Event<'a>), 
             _ => return Err(FormatError::Expected("packet.nsp: a string")),
         },
     };
-    let event = read_event(data, "packet.data: an array that begins with the name of an event")?;
+    let event = read_event(data, args_json, "packet.data: an array that begins with the name of an event")?;
     Ok((namespace, event))
 }
 
-/// A name and arguments.
-fn read_event<'a>(data: Option<Reader<'a>>, expected: &'static str) -> Result<Event<'a>, FormatError> {
+/// A name and arguments, or the name and these arguments.
+fn read_event<'a>(
+    data: Option<Reader<'a>>,
+    args_json: Option<&'a str>,
+    expected: &'static str,
+) -> Result<Event<'a>, FormatError> {
     let mut reader = data.ok_or(FormatError::Expected(expected))?;
     let count = reader.array_of(expected)?;
     if count == 0 {
@@ -376,7 +308,10 @@ fn read_event<'a>(data: Option<Reader<'a>>, expected: &'static str) -> Result<Ev
         Value::Str(name) => name_text(name)?,
         _ => return Err(FormatError::Expected(expected)),
     };
-    Ok(Event { name, args: read_values(&mut reader, count - 1)? })
+    match args_json {
+        Some(json) => Ok(Event::new(name, json)),
+        None => Ok(Event { name, args: read_values(&mut reader, count - 1)? }),
+    }
 }
 
 fn read_values<'a>(reader: &mut Reader<'a>, count: usize) -> Result<Values<'a>, FormatError> {
@@ -386,14 +321,6 @@ fn read_values<'a>(reader: &mut Reader<'a>, count: usize) -> Result<Values<'a>, 
     }
     let (json, attachments) = out.finish()?;
     Ok(Values { json: Cow::Owned(json), attachments: attachments.into_iter().map(Cow::Borrowed).collect() })
-}
-
-/// One value; `null` if it is missing, as `undefined` is in JavaScript.
-fn read_one<'a>(value: Option<Reader<'a>>) -> Result<Values<'a>, FormatError> {
-    match value {
-        Some(mut reader) => read_values(&mut reader, 1),
-        None => Ok(Values { json: Cow::Borrowed("null"), attachments: Vec::new() }),
-    }
 }
 
 /// The options of a broadcast.
@@ -433,24 +360,14 @@ impl Flags {
 ///
 /// Nothing is left out: without the one room that it names, a message would be for everybody.
 fn read_names<'a>(names: Option<Reader<'a>>, expected: &'static str) -> Result<Vec<Cow<'a, str>>, FormatError> {
-    list(names, MAX_NAMES, expected, |reader| name(reader.value()?, expected))
-}
-
-/// The elements of an array that may be missing or null.
-fn list<'a, T>(
-    array: Option<Reader<'a>>,
-    max: usize,
-    expected: &'static str,
-    mut read: impl FnMut(&mut Reader<'a>) -> Result<T, FormatError>,
-) -> Result<Vec<T>, FormatError> {
-    let Some(mut reader) = array else { return Ok(Vec::new()) };
+    let Some(mut reader) = names else { return Ok(Vec::new()) };
     let count = match reader.value()? {
         Value::Nil => return Ok(Vec::new()),
-        Value::Array(count) if count > max => return Err(FormatError::TooMany(expected)),
+        Value::Array(count) if count > MAX_NAMES => return Err(FormatError::TooMany(expected)),
         Value::Array(count) => count,
         _ => return Err(FormatError::Expected(expected)),
     };
-    (0..count).map(|_| read(&mut reader)).collect()
+    (0..count).map(|_| name(reader.value()?, expected)).collect()
 }
 
 /// The value of a field, if there is one.

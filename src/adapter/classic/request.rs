@@ -4,12 +4,8 @@ use std::borrow::Cow;
 
 use crate::adapter::{
     Event, FormatError,
-    classic::{
-        Broadcast, Options, decode_fields, name, own, read_event, read_names, read_packet, scalar, unsigned,
-        write_options, write_packet,
-    },
-    json::ObjectWriter,
-    msgpack::{Reader, Value, write_array, write_map, write_str, write_u64, write_values},
+    classic::{Broadcast, Options, check_size, name, own, read_event, read_names, read_packet, scalar, unsigned},
+    msgpack::{Reader, Value, json_to_msgpack},
 };
 
 /// A request. It is for all servers, the sender among them.
@@ -109,9 +105,20 @@ impl Request {
     /// # Errors
     /// It is no request, exceeds a limit, or would break a Node server.
     pub fn decode(payload: &[u8]) -> Result<Self, FormatError> {
-        const NAMES: [&str; 10] =
-            ["uid", "requestId", "type", "rooms", "opts", "sid", "room", "close", "data", "packet"];
-        decode_fields(payload, NAMES, Self::read)
+        check_size(payload)?;
+        // Told apart as the adapter does. One reader for both: requests are rare.
+        let mut transcoded = Vec::new();
+        let payload = if payload.first() == Some(&b'{') {
+            json_to_msgpack(&String::from_utf8_lossy(payload), &mut transcoded)?;
+            &transcoded
+        } else {
+            payload
+        };
+        let names = ["uid", "requestId", "type", "rooms", "opts", "sid", "room", "close", "data", "packet"];
+        let mut reader = Reader::new(payload);
+        let fields = reader.fields(names, "a map")?;
+        reader.finish()?;
+        Self::read(fields)
     }
 
     fn read(fields: [Option<Reader<'_>>; 10]) -> Result<Self, FormatError> {
@@ -160,11 +167,11 @@ impl Request {
                 Ask::Fetch { request_id: awaited()?, sockets }
             }
             Some(6) => {
-                let event = read_event(data, "data: an array that begins with the name of an event")?;
+                let event = read_event(data, None, "data: an array that begins with the name of an event")?;
                 Ask::Emit { event: event.into_owned(), request_id }
             }
             Some(7) => {
-                let (namespace, event) = read_packet(packet.ok_or(FormatError::Expected("packet: a map"))?)?;
+                let (namespace, event) = read_packet(packet.ok_or(FormatError::Expected("packet: a map"))?, None)?;
                 let Options { rooms, except, flags } =
                     Options::read(options.ok_or(FormatError::Expected("opts: a map"))?)?;
                 let cows = |names: Vec<Cow<'_, str>>| owned(names).into_iter().map(Cow::Owned).collect();
@@ -185,114 +192,6 @@ impl Request {
         };
         Ok(Self { uid, ask })
     }
-
-    /// Writes a request as the adapter does: JSON, or MessagePack where there are acks or attachments.
-    ///
-    /// # Errors
-    /// An event's arguments are not JSON values, or do not fit to its attachments.
-    pub fn encode(&self) -> Result<Vec<u8>, FormatError> {
-        match &self.ask {
-            Ask::Broadcast { request_id, broadcast } => {
-                let mut out = Vec::with_capacity(128 + broadcast.event.args.json.len());
-                self.write_head(&mut out, Some(request_id), 7, 2);
-                write_str(&mut out, "packet");
-                write_packet(&mut out, &broadcast.namespace, &broadcast.event)?;
-                write_str(&mut out, "opts");
-                write_options(&mut out, &broadcast.rooms, &broadcast.except, broadcast.flags);
-                Ok(out)
-            }
-            Ask::Emit { request_id, event } if !event.args.attachments.is_empty() => {
-                let mut out = Vec::with_capacity(64 + event.args.json.len());
-                let mut args = Vec::new();
-                let count = write_values(&mut args, &event.args.json, &event.args.attachments)?;
-                self.write_head(&mut out, request_id.as_ref(), 6, 1);
-                write_str(&mut out, "data");
-                write_array(&mut out, 1 + count);
-                write_str(&mut out, &event.name);
-                out.extend_from_slice(&args);
-                Ok(out)
-            }
-            _ => Ok(self.encode_json()?.into_bytes()),
-        }
-    }
-
-    /// The fields that all requests have, of a map with `more` fields behind them.
-    fn write_head(&self, out: &mut Vec<u8>, request_id: Option<&String>, kind: u64, more: usize) {
-        let texts = [("uid", self.uid.as_ref()), ("requestId", request_id)];
-        write_map(out, texts.iter().flat_map(|(_, text)| text).count() + 1 + more);
-        for (key, text) in texts {
-            if let Some(text) = text {
-                write_str(out, key);
-                write_str(out, text);
-            }
-        }
-        write_str(out, "type");
-        write_u64(out, kind);
-    }
-
-    fn encode_json(&self) -> Result<String, FormatError> {
-        let (request_id, kind) = match &self.ask {
-            Ask::Sockets { request_id, .. } => (Some(request_id), 0),
-            Ask::Rooms { request_id } => (Some(request_id), 1),
-            Ask::Join { sockets, .. } => (sockets.request_id(), 2),
-            Ask::Leave { sockets, .. } => (sockets.request_id(), 3),
-            Ask::Disconnect { sockets, .. } => (sockets.request_id(), 4),
-            Ask::Fetch { request_id, .. } => (Some(request_id), 5),
-            Ask::Emit { request_id, .. } => (request_id.as_ref(), 6),
-            Ask::Broadcast { request_id, .. } => (Some(request_id), 7),
-        };
-        let mut out = ObjectWriter::new();
-        if let Some(uid) = &self.uid {
-            out.string("uid", uid);
-        }
-        if let Some(request_id) = request_id {
-            out.string("requestId", request_id);
-        }
-        out.number("type", kind);
-        match &self.ask {
-            Ask::Sockets { rooms, .. } => out.strings("rooms", rooms),
-            Ask::Rooms { .. } | Ask::Broadcast { .. } => {}
-            Ask::Join { sockets, rooms } | Ask::Leave { sockets, rooms } => {
-                sockets.write(&mut out);
-                match (sockets, rooms.first()) {
-                    (Sockets::One { .. }, Some(room)) => out.string("room", room),
-                    _ => out.strings("rooms", rooms),
-                }
-            }
-            Ask::Disconnect { sockets, close } => {
-                sockets.write(&mut out);
-                out.bool("close", *close);
-            }
-            Ask::Fetch { sockets, .. } => sockets.write(&mut out),
-            Ask::Emit { event, .. } => out.named_array("data", &event.name, &event.args.json)?,
-        }
-        Ok(out.finish())
-    }
-}
-
-impl Sockets {
-    fn request_id(&self) -> Option<&String> {
-        match self {
-            Self::In(_) => None,
-            Self::One { request_id, .. } => request_id.as_ref(),
-        }
-    }
-
-    fn write(&self, out: &mut ObjectWriter) {
-        match self {
-            Self::In(selection) => selection.write(out),
-            Self::One { sid, .. } => out.string("sid", sid),
-        }
-    }
-}
-
-impl Selection {
-    fn write(&self, out: &mut ObjectWriter) {
-        let mut options = ObjectWriter::new();
-        options.strings("rooms", &self.rooms);
-        options.strings("except", &self.except);
-        out.raw("opts", &options.finish());
-    }
 }
 
 /// `None` if there are no options.
@@ -310,7 +209,7 @@ fn selection(options: Option<Reader<'_>>) -> Result<Option<Selection>, FormatErr
 }
 
 /// `None` if it is missing or null.
-pub(super) fn read_id(id: Option<Reader<'_>>) -> Result<Option<String>, FormatError> {
+fn read_id(id: Option<Reader<'_>>) -> Result<Option<String>, FormatError> {
     match scalar(id)? {
         None | Some(Value::Nil) => Ok(None),
         Some(id) => name(id, "requestId: a string").map(|id| Some(own(id))),

@@ -1,10 +1,9 @@
 //! What servers answer to requests.
 
 use crate::adapter::{
-    FormatError, MAX_JSON_BYTES, MAX_MESSAGE_BYTES, MAX_NAMES, Values,
-    classic::{MAX_LISTED, decode_fields, list, name, own, read_one, request::read_id, scalar, unsigned},
+    FormatError, Values,
     json::ObjectWriter,
-    msgpack::{JsonWriter, Reader, Value, write_map, write_str, write_u64, write_values},
+    msgpack::{write_map, write_str, write_u64, write_values},
 };
 
 /// A response.
@@ -35,7 +34,7 @@ pub enum Reply {
     Ack(Values<'static>),
 }
 
-/// A socket of another server.
+/// A socket, as other servers get to know it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RemoteSocket {
     /// Its id.
@@ -49,34 +48,6 @@ pub struct RemoteSocket {
 }
 
 impl Response {
-    /// Reads a response, as JSON or MessagePack.
-    ///
-    /// # Errors
-    /// It is no response, or exceeds a limit.
-    pub fn decode(payload: &[u8]) -> Result<Self, FormatError> {
-        const NAMES: [&str; 7] = ["requestId", "type", "sockets", "rooms", "data", "clientCount", "packet"];
-        decode_fields(payload, NAMES, Self::read)
-    }
-
-    fn read(fields: [Option<Reader<'_>>; 7]) -> Result<Self, FormatError> {
-        let [request_id, kind, sockets, rooms, data, client_count, packet] = fields;
-        let request_id = read_id(request_id)?.ok_or(FormatError::Expected("requestId: a string"))?;
-        let reply = match (scalar(kind)?.and_then(unsigned), sockets, rooms) {
-            (Some(6), ..) => Reply::Emitted(read_one(data)?.into_owned()),
-            (Some(8), ..) => {
-                let count = scalar(client_count)?.and_then(unsigned);
-                Reply::ClientCount(count.ok_or(FormatError::Expected("clientCount: a number"))?)
-            }
-            (Some(9), ..) => Reply::Ack(read_one(packet)?.into_owned()),
-            (_, Some(sockets), _) => read_sockets(sockets)?,
-            (_, None, Some(rooms)) => {
-                Reply::Rooms(list(Some(rooms), MAX_LISTED, ROOMS, |reader| name(reader.value()?, ROOMS).map(own))?)
-            }
-            (_, None, None) => Reply::Done,
-        };
-        Ok(Self { request_id, reply })
-    }
-
     /// Writes a response as the adapter does: JSON, or MessagePack for clients' acks and where there are attachments.
     ///
     /// # Errors
@@ -120,48 +91,11 @@ impl Response {
     }
 }
 
-const ROOMS: &str = "rooms: an array of strings or numbers";
-const SOCKETS: &str = "sockets: an array of ids or of maps with ids";
-
-fn read_sockets(sockets: Reader<'_>) -> Result<Reply, FormatError> {
-    let mut elements = sockets;
-    let is_fetched = matches!(elements.value()?, Value::Array(1..)) && matches!(elements.value()?, Value::Map(_));
-    if !is_fetched {
-        let sids = list(Some(sockets), MAX_LISTED, SOCKETS, |reader| name(reader.value()?, SOCKETS).map(own))?;
-        return Ok(Reply::Sockets(sids));
-    }
-    // What is kept of them all, in bytes.
-    let mut left = MAX_MESSAGE_BYTES;
-    let fetched = list(Some(sockets), MAX_LISTED, SOCKETS, |reader| RemoteSocket::read(reader, &mut left))?;
-    Ok(Reply::Fetched(fetched))
-}
-
 impl RemoteSocket {
-    fn read(reader: &mut Reader<'_>, left: &mut usize) -> Result<Self, FormatError> {
-        const SOCKET_ROOMS: &str = "sockets[].rooms: an array of strings or numbers";
-        let [id, handshake, rooms, data] = reader.fields(["id", "handshake", "rooms", "data"], SOCKETS)?;
-        let id = name(id.ok_or(FormatError::Expected(SOCKETS))?.value()?, SOCKETS).map(own)?;
-        let rooms = list(rooms, MAX_NAMES, SOCKET_ROOMS, |reader| name(reader.value()?, SOCKET_ROOMS).map(own))?;
-        Ok(Self { id, handshake: read_text(handshake, left)?, rooms, data: read_text(data, left)? })
-    }
-
     fn write(&self, out: &mut ObjectWriter) -> Result<(), FormatError> {
         out.string("id", &self.id);
         out.value("handshake", &self.handshake)?;
         out.strings("rooms", &self.rooms);
         out.value("data", &self.data)
     }
-}
-
-/// A value's JSON text; that of an empty object if it is missing.
-fn read_text(value: Option<Reader<'_>>, left: &mut usize) -> Result<String, FormatError> {
-    let Some(mut reader) = value else { return Ok("{}".to_owned()) };
-    let mut out = JsonWriter::new(MAX_JSON_BYTES.min(*left));
-    out.value(&mut reader)?;
-    let (json, attachments) = out.finish()?;
-    if !attachments.is_empty() {
-        return Err(FormatError::Expected("sockets without attachments"));
-    }
-    *left = left.saturating_sub(json.len());
-    Ok(json)
 }

@@ -270,7 +270,8 @@ fn time_ms(ms: i128) -> Value<'static> {
 ///
 /// # Errors
 /// `bytes` are not exactly one value, it cannot be JSON, or exceeds a limit.
-pub fn to_json(bytes: &[u8], max_bytes: usize) -> Result<(String, Vec<&[u8]>), FormatError> {
+#[cfg(test)]
+pub(crate) fn to_json(bytes: &[u8], max_bytes: usize) -> Result<(String, Vec<&[u8]>), FormatError> {
     let mut reader = Reader::new(bytes);
     let mut out = JsonWriter::new(max_bytes);
     out.value(&mut reader)?;

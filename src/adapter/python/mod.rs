@@ -222,11 +222,6 @@ impl Callback {
         }))
     }
 
-    /// The host that awaits the ack.
-    pub fn host_id(&self) -> &str {
-        &self.host_id
-    }
-
     /// The message that tells it of one client's ack, as Python writes it. `args_json` holds JSON values with commas
     /// between them. There is no such message for an ack with attachments: Python fails to send it.
     ///

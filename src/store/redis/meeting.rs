@@ -5,10 +5,8 @@ use std::sync::Arc;
 use redis::Value;
 
 use crate::{
-    store::{
-        Appended, Kind, LogEvent, Marked, Missed, Opened, Page, Place, Position, Standing, StoreError, payload,
-        redis::reply::{Fields, bytes, number},
-    },
+    redis::reply::{Fields, bytes, number},
+    store::{Appended, Kind, LogEvent, Marked, Missed, Opened, Page, Place, Position, Standing, StoreError, payload},
     types::MessageId,
 };
 

@@ -5,10 +5,8 @@ use std::sync::Arc;
 use redis::Value;
 
 use crate::{
-    store::{
-        Reminder,
-        redis::reply::{Fields, parse},
-    },
+    redis::reply::{Fields, parse},
+    store::Reminder,
     types::RoomId,
 };
 
