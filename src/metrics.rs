@@ -313,7 +313,7 @@ pub struct RedisGauges {
     pub channels: u64,
     /// Events that wait to be logged.
     pub pending: u64,
-    /// What the store could not do, by [`STORE_FAILURES`].
+    /// What the store could not do: away, full, unknown, not replicated, refused, malformed.
     pub refused: [u64; 6],
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    auth::{Identity, Right},
+    auth::{Identity, Right, access::AccessError},
     chat::{
         Chat, Error,
         command::{Notifications, ReadNotifications},
@@ -111,13 +111,18 @@ impl Chat {
         Ok(json.unwrap_or_else(|_| RawValue::NULL.to_owned()))
     }
 
-    /// Puts a notification into a user's inbox, and tells their sockets. Returns how many those are.
+    /// Puts a notification into a user's inbox, and tells their sockets. Returns how many those are here.
     ///
     /// # Errors
     /// The store is away.
     pub(super) async fn notify(&self, user: &Arc<str>, notification: Notification) -> Result<usize, Error> {
         let notified = self.store.notify(user, notification, self.now()).await.map_err(store_error)?;
-        Ok(notified.json.map_or(0, |json| self.tell_user(user, &notice(&json))))
+        let Some(json) = notified.json else { return Ok(0) };
+        Ok(match &self.cluster {
+            None => self.tell_user(user, &notice(&json)),
+            // By the user's channel, as at the other instances: once, also if the answer to the first try was lost.
+            Some(_) => self.users.find(user).map_or(0, |user| user.sockets().len()),
+        })
     }
 
     /// Sends a finished frame to all sockets of a user. Returns how many those are.
@@ -160,9 +165,8 @@ impl Chat {
                     data: ChatNoticeData { message_id: &message_id, seq: place.seq, epoch: &place.epoch },
                     ts: place.ts,
                 });
-                if chat.may_read(&user, &meeting).await {
-                    chat.notify_of_message(&user, id.into(), json.into()).await;
-                } else if !chat.users.is_connected(&user) {
+                let may_read = chat.notify_reader(&user, &meeting, id.as_str().into(), json.as_str().into()).await;
+                if !may_read && !chat.users.is_connected(&user) {
                     // Their token may say more than is known here.
                     let meeting = meeting.as_str().into();
                     chat.tell(None, &Note::Mentioned { meeting, user, id: id.into(), json: json.into() });
@@ -177,24 +181,28 @@ impl Chat {
             return;
         }
         let chat = Arc::clone(self);
-        self.run(async move {
-            if chat.may_read(&user, &meeting).await {
-                chat.notify_of_message(&user, id, json).await;
-            }
-        });
+        self.run(async move { _ = chat.notify_reader(&user, &meeting, id, json).await });
     }
 
-    /// Notifies somebody of a message that was acked: however often that takes, within limits.
-    async fn notify_of_message(&self, user: &Arc<str>, id: Box<str>, json: Box<str>) {
+    /// Notifies somebody of a message that was acked, if they may read it: however often that takes, within limits. False if
+    /// they may not.
+    async fn notify_reader(&self, user: &Arc<str>, meeting: &RoomId, id: Box<str>, json: Box<str>) -> bool {
         let notification = Notification { id, json, is_kept: true, expires_at: None };
         let (mut waited_ms, mut pause_ms) = (0, NOTICE_PAUSE_MS);
-        while let Err(error) = self.notify(user, notification.clone()).await {
-            if error.code != Code::Unavailable || waited_ms >= NOTICE_WAIT_MS {
-                return log::warn!("a notification is lost: {}", error.message);
-            }
-            let Some(_slot) = self.notices_waiting.take() else {
-                return log::warn!("a notification is lost: too many wait already");
+        loop {
+            let error = match self.may_read(user, meeting).await {
+                Ok(false) => return false,
+                Ok(true) => match self.notify(user, notification.clone()).await {
+                    Ok(_) => return true,
+                    Err(error) => error,
+                },
+                Err(error) => error,
             };
+            let slot = self.notices_waiting.take();
+            if error.code != Code::Unavailable || waited_ms >= NOTICE_WAIT_MS || slot.is_none() {
+                log::warn!("a notification is lost: {}", error.message);
+                return true;
+            }
             self.sleep(pause_ms).await;
             waited_ms += pause_ms;
             pause_ms = (pause_ms * 2).min(NOTICE_PAUSE_MAX_MS);
@@ -202,19 +210,26 @@ impl Chat {
     }
 
     /// Whether a user who is not asking anything may read a meeting.
-    async fn may_read(&self, user: &Arc<str>, meeting: &RoomId) -> bool {
+    ///
+    /// # Errors
+    /// The store is away. An authorisation service that does not answer is a no.
+    async fn may_read(&self, user: &Arc<str>, meeting: &RoomId) -> Result<bool, Error> {
         let online = self.users.find(user).and_then(|user| user.sockets().first().cloned());
         let identity = online.and_then(|socket| Some(client(&socket)?.identity()));
         let is_online = identity.is_some();
         let identity = identity.unwrap_or_else(|| Arc::new(Identity::anonymous(user)));
         match self.access.right(&identity, meeting.as_str(), self.now()).await {
-            Ok(Some(right)) => right >= Right::Read,
+            Ok(Some(right)) => Ok(right >= Right::Read),
             // Of somebody who is away the claims are not known: that they have read there must do, if nobody else is
             // to be asked.
             Ok(None) if !is_online && !self.access.asks_a_service() => {
-                self.store.readers(meeting, self.now()).await.is_ok_and(|readers| readers.contains(user))
+                let readers = self.store.readers(meeting, self.now()).await.map_err(store_error)?;
+                Ok(readers.contains(user))
             }
-            Ok(None) | Err(_) => false,
+            Err(AccessError::Unavailable { retry_after_ms }) if !self.access.asks_a_service() => {
+                Err(Error::unavailable("rights cannot be checked just now", retry_after_ms))
+            }
+            Ok(None) | Err(_) => Ok(false),
         }
     }
 }

@@ -473,7 +473,7 @@ impl Store for RedisStore {
 
     fn notify(&self, user: &Arc<str>, notification: Notification, now: u64) -> Answer<'_, Notified> {
         let Notification { id, json, is_kept, expires_at } = notification;
-        let frame = frame::notification(&self.channels, &self.settings.instance, user, &json);
+        let frame = frame::notification(&self.channels, user, &json);
         let call = self
             .on_user(&scripts::NOTIFY, user, now)
             .arg(id.as_bytes())
@@ -484,9 +484,8 @@ impl Store for RedisStore {
             .arg(frame.head)
             .arg(frame.content)
             .arg(frame.tail)
-            .replicated();
-        // What is not kept is not known again.
-        let call = if is_kept { call.repeatable() } else { call };
+            .replicated()
+            .repeatable();
         self.ask(call, now, move |value| {
             let json = match reply::number(&value)? {
                 0 => None,

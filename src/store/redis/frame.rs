@@ -23,6 +23,8 @@ pub(super) struct Frame {
 }
 
 const NAMESPACE: &str = "/";
+/// No server is called that.
+const NOBODY: &str = "inbox";
 
 /// An event of a meeting. The script adds seq, epoch, time, and the field that its kind has beside; for us seq, epoch, kind
 /// and payload.
@@ -50,10 +52,11 @@ pub(super) fn event(
     Frame { channel: channels.room(NAMESPACE, &room), head, content, tail }
 }
 
-/// A notification. The script adds its number, and that it is not read; for us the payload.
-pub(super) fn notification(channels: &Channels, uid: &str, user: &str, json: &str) -> Frame {
+/// A notification. The script adds its number, and that it is not read; for us the payload. Nobody's own: it is by this that
+/// a user's sockets get it, at the instance that made it as well, whatever becomes of the script's answer.
+pub(super) fn notification(channels: &Channels, user: &str, json: &str) -> Frame {
     let room = room_of_user(user);
-    let (mut head, mut tail) = broadcast_parts(uid, NAMESPACE, "notification", &[&room]);
+    let (mut head, mut tail) = broadcast_parts(NOBODY, NAMESPACE, "notification", &[&room]);
     let (count, content) = object_fields(json).unwrap_or_default();
     write_map(&mut head, count + 2);
     write_str(&mut head, "nseq");

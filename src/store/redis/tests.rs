@@ -869,7 +869,8 @@ fn what_is_published_is_what_is_answered() {
         assert_eq!(
             value,
             serde_json::json!([
-                "uid123",
+                // The instance that made it is to hear it, too.
+                "inbox",
                 {"type": 2, "data": ["notification", payload], "nsp": "/"},
                 {"rooms": ["user:a"], "except": [], "flags": {}},
                 {"j": json},

@@ -515,7 +515,9 @@ describe('a Redis that cannot be used', { concurrency: true }, () => {
       });
       await time(ATTEMPTS_MS);
       const lines = service.log.split('\n').filter(Boolean);
-      assert.equal(lines.length, 1, service.log);
+      // It may be said again when the connection for commands comes up between two tries to listen.
+      assert.equal(new Set(lines.map((line) => line.slice(line.indexOf(' ')))).size, 1, service.log);
+      assert.ok(lines.length <= 2, service.log);
       assert.match(lines[0], says);
       assert.ok(lines[0].includes('Redis') && !lines[0].includes(SECRET), lines[0]);
       assert.match((await ready(service))[1], says, 'it stays said');

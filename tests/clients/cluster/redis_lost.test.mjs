@@ -3,13 +3,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { accepted, as, say } from '../support/chat.mjs';
-import { Cluster, scenario } from '../support/cluster.mjs';
-import { ALL, Proxy } from '../support/proxy.mjs';
+import { accepted, as, member, range, said, say } from '../support/chat.mjs';
+import { Cluster, follow, scenario } from '../support/cluster.mjs';
+import { ALL } from '../support/proxy.mjs';
 import { Redis } from '../support/redis.mjs';
-import { ask, eventually } from '../support/wait.mjs';
+import { ask, assertHas, eventually, record, time } from '../support/wait.mjs';
 
 const MEETINGS = 5;
+/** Until what is noted of who is where is there again: two heartbeats and what it takes, in ms. */
+const NOTED_MS = 60_000;
+/** Longer than `PUBLISH_WAIT`, in ms. */
+const AWAY_MS = 7000;
+/** What is told when Redis is back, and not when instances look at their logs each 30 s, in ms. */
+const TOLD_MS = 15_000;
 
 /** Everybody who was there was told, and each meeting has had another epoch. */
 function assertTold({ counts }, epochs = MEETINGS) {
@@ -31,6 +37,36 @@ test('FLUSHALL under load', async (t) => {
     await crowd.acked(100);
   });
   assertTold(told);
+});
+
+test('who is where is noted again, of however many, and nobody else is held up by it', async (t) => {
+  const cluster = await Cluster.start({ count: 1 });
+  t.after(() => cluster.stop());
+  const { redis } = cluster;
+  const { service } = cluster.instance('i-0');
+  // More than calls may wait at a time. Not all in the same meetings: each would hear of each.
+  const [users, meetings, each] = [240, 100, 20];
+  const sockets = await Promise.all(range(1, users).map((n) => as(t, service, `user-${n}`)));
+  for (const m of range(1, meetings)) {
+    const joins = sockets.map((socket, n) => {
+      return accepted(ask(socket, 'join_room', { meeting_id: `meeting-${m}-${Math.floor(n / each)}`, limit: 1 }));
+    });
+    await Promise.all(joins);
+  }
+  const assertNoted = async () => {
+    const script = `local sum = 0
+      for _, key in ipairs(redis.call('KEYS', 'chat:{m:*}:here')) do sum = sum + redis.call('HLEN', key) end
+      return sum`;
+    assert.equal(await redis.command('EVAL', script, '0'), users * meetings);
+  };
+  await eventually(assertNoted);
+  await redis.command('FLUSHALL');
+  const acks = [];
+  await eventually(async () => {
+    acks.push(await say(sockets[0], 'meeting-1-0', 'meanwhile'));
+    await assertNoted();
+  }, NOTED_MS);
+  assert.deepEqual(acks.filter(({ ok }) => !ok), []); // prettier-ignore
 });
 
 test('a Redis that keeps nothing is restarted', async (t) => {
@@ -79,6 +115,119 @@ test('the last second is lost, and with it the only instance that knew of it', a
   assertTold(told);
 });
 
+/** A snapshot for the next start of Redis, as if it had been made before the instances began. */
+async function saveOlderThanInstances(redis) {
+  const [key, aside] = ['chat:{cluster}:instances', 'test:instances'];
+  // In one go: no instance says in between that it is there.
+  await Promise.all([redis.command('RENAME', key, aside), redis.command('SAVE'), redis.command('RENAME', aside, key)]);
+}
+
+/** Nothing goes through, by new connections neither, until the proxy is released. */
+function shut(proxy) {
+  proxy.isSilent = true;
+  proxy.halt(ALL);
+}
+
+for (const state of ['empty', 'older']) {
+  test(`Redis comes back ${state} after longer than messages wait for it: everybody is told soon`, async (t) => {
+    const cluster = await Cluster.start({ count: 2 });
+    t.after(() => cluster.stop());
+    const { redis } = cluster;
+    const [first, second] = cluster.instances;
+    const members = [];
+    for (const meeting_id of range(1, 8).map((n) => `meeting-${n}`)) {
+      for (const { name, service } of [first, second]) {
+        const socket = await member(t, service, meeting_id, `${meeting_id} at ${name}`);
+        members.push({ socket, meeting_id, resyncs: record(socket, 'resync') });
+      }
+    }
+    const send = ({ socket, meeting_id }, text) => said(socket, meeting_id, text, { client_id: text });
+    const talk = (text) => Promise.all(members.map((one) => eventually(() => send(one, text))));
+    await talk('kept');
+    if (state === 'older') await redis.command('SAVE');
+    await talk('lost');
+    shut(second.proxy);
+    await redis.kill();
+    await time(AWAY_MS);
+    await redis.start();
+    if (state === 'older') {
+      // One has looked at its logs, and waits for the other for up to 3 s: what it has found is to be told nevertheless.
+      await eventually(async () => assert.equal(await redis.command('SCARD', 'chat:{cluster}:checked'), 1));
+      await time(500);
+    }
+    second.proxy.release();
+    const told = members.map(({ resyncs }) => resyncs.count(1, TOLD_MS));
+    for (const [n, [resync]] of (await Promise.all(told)).entries()) {
+      assertHas(resync, { meeting_id: members[n].meeting_id, reason: 'epoch_changed' });
+    }
+    await talk('after');
+    for (const { socket, meeting_id, resyncs } of members) {
+      const { epoch } = await accepted(ask(socket, 'get_history', { meeting_id }));
+      await resyncs.some((resync) => resync.epoch === epoch);
+    }
+  });
+}
+
+test('Redis comes back older than its instances, before the one that knows most', async (t) => {
+  const told = await scenario(t, { rate: 60 }, async ({ cluster, redis, crowd, history }) => {
+    const knowing = cluster.instance('i-2');
+    const others = [cluster.instance('i-0'), cluster.instance('i-1')];
+    const atKnowing = { isMeant: ({ at }) => at === 'i-2' };
+    // Nothing gets to the others, nor from them.
+    for (const { proxy } of others) proxy.halt(ALL);
+    await crowd.acked(10, atKnowing);
+    history.note('safe');
+    await saveOlderThanInstances(redis);
+    await crowd.acked(40, atKnowing);
+    history.note('loss');
+    shut(knowing.proxy);
+    await redis.kill();
+    for (const { proxy } of others) proxy.cut(ALL);
+    await redis.start();
+    // What they say here, the other one must not have had under the same numbers.
+    await crowd.acked(100, { isMeant: ({ at }) => at !== 'i-2' });
+    knowing.proxy.release();
+    await crowd.acked(100);
+  });
+  assertTold(told);
+});
+
+test('Redis comes back older than its instances, and nobody left knows of one of them', async (t) => {
+  const cluster = await Cluster.start({ count: 3 });
+  t.after(() => cluster.stop());
+  const { redis } = cluster;
+  const knowing = cluster.instance('i-2');
+  const meeting_id = 'm';
+  const ann = await member(t, knowing.service, meeting_id, 'ann');
+  const resyncs = record(ann, 'resync');
+  await said(ann, meeting_id, 'safe');
+  await saveOlderThanInstances(redis);
+  const lost = [];
+  for (const n of range(2, 6)) lost.push(await said(ann, meeting_id, `lost ${n}`));
+  shut(knowing.proxy);
+  await Promise.all([redis.kill(), cluster.kill('i-0'), cluster.kill('i-1')]);
+  await redis.start();
+  await Promise.all([cluster.launch('i-0'), cluster.launch('i-1')]);
+  const bob = await eventually(() => member(t, cluster.service('i-0'), meeting_id, 'bob'));
+  const others = record(bob, 'resync');
+  // As much as was lost: what it is cannot be told by the length of the log.
+  for (const { seq } of lost) {
+    const ack = await eventually(() => said(bob, meeting_id, `new ${seq}`, { client_id: `c-${seq}` }));
+    assert.equal(ack.seq, seq);
+  }
+  assert.deepEqual(resyncs.items, []);
+  knowing.proxy.release();
+  const [{ epoch }] = await resyncs.count(1);
+  assertHas(resyncs.items[0], { meeting_id, reason: 'epoch_changed' });
+  assert.notEqual(epoch, lost[0].epoch);
+  // Whoever is at another instance is told of it with the next message at the latest.
+  await said(ann, meeting_id, 'at last');
+  await others.some((resync) => resync.epoch === epoch);
+  const answers = [ann, bob].map((socket) => accepted(ask(socket, 'get_history', { meeting_id, after_seq: 0 })));
+  const pages = await Promise.all(answers);
+  for (const page of pages) assertHas(page, { epoch, items: pages[0].items });
+});
+
 test('Redis is killed, with an AOF that is flushed every second: nothing is lost, or it is told', async (t) => {
   await scenario(t, { rate: 80, redis: { aof: 'everysec' } }, async ({ redis, crowd, history }) => {
     history.note('loss');
@@ -89,16 +238,6 @@ test('Redis is killed, with an AOF that is flushed every second: nothing is lost
     }
   });
 });
-
-/** A replica of the cluster's Redis, and the link between them. */
-async function follow(t, redis) {
-  const link = await Proxy.start(redis.port, { isRaw: true });
-  t.after(() => link.stop());
-  const replica = await Redis.start({ replicaOf: link.port });
-  t.after(() => replica.remove());
-  await eventually(async () => assert.ok(await replica.isSynced()));
-  return { link, replica };
-}
 
 /** The master is gone, and its replica is the master from now on, under the same address. */
 async function failOver(cluster, redis, replica) {

@@ -1,14 +1,18 @@
 // Promise: what services publish on `meeting_updates` stands in logs and inboxes exactly once, however often, in
 // whatever order and beside whatever rubbish it comes, and however many instances listen.
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 
-import { accepted, as, range } from '../support/chat.mjs';
-import { scenario } from '../support/cluster.mjs';
+import { accepted, as, history as pagesOf, member, range, refused, said, say } from '../support/chat.mjs';
+import { Cluster, follow, scenario } from '../support/cluster.mjs';
+import { Redis } from '../support/redis.mjs';
 import { chance } from '../support/story/random.mjs';
-import { ask, eventually, time } from '../support/wait.mjs';
+import { ask, eventually, record, time } from '../support/wait.mjs';
 
+const READY = '/api/v1/chat/ready';
 const CHANNEL = 'meeting_updates';
+/** For what shows with a heartbeat, or is tried again after a pause, in ms. */
+const BEATS_MS = 30_000;
 const UPDATES = 60;
 
 /** Rubbish, and good things with one thing wrong. None of it may show anywhere. */
@@ -153,4 +157,91 @@ test('updates of the stream, with an instance that is killed while it takes them
       .map((n) => `stream-${n}`)
       .sort(),
   );
+});
+
+/** Two instances that ack what a replica has, and the link to it. */
+async function withReplica(t) {
+  const redis = await Redis.start();
+  t.after(() => redis.remove());
+  const { link } = await follow(t, redis);
+  const cluster = await Cluster.start({ count: 2, redis, settings: { REDIS_MIN_REPLICAS: '1' } });
+  t.after(() => cluster.stop());
+  return { cluster, redis, link, services: cluster.names.map((name) => cluster.service(name)) };
+}
+
+// Side by side, as heartbeats are waited for.
+describe('without the replica that an ack needs', { concurrency: true }, () => {
+  test('what is published is done once, as soon as there is one', async (t) => {
+    const { redis, link, services } = await withReplica(t);
+    const [near, far] = services;
+    const [ann, bob] = [await member(t, near, 'removed', 'ann'), await member(t, far, 'removed', 'bob')];
+    const cleo = await member(t, far, 'cancelled', 'cleo');
+    const dora = await as(t, near, 'dora');
+    await said(ann, 'removed', 'before');
+    const left = [ann, bob, cleo].map((socket) => record(socket, 'room_left'));
+    const notices = [ann, bob, cleo, dora].map((socket) => record(socket, 'notification'));
+
+    link.halt();
+    const publish = (update) => redis.command('PUBLISH', CHANNEL, JSON.stringify(update));
+    await publish({ id: 'u-1', type: 'participant.removed', meeting_id: 'removed', user_id: 'bob' });
+    await publish({ id: 'u-2', type: 'meeting.cancelled', meeting_id: 'cancelled', recipients: ['dora', 'away'] });
+    // By then it was tried.
+    const late = () => say(ann, 'removed', 'late', { client_id: 'c-1' });
+    for (let n = 0; n < 2; n++) await refused(late(), 'unavailable');
+
+    link.release();
+    await left[1].count(1, BEATS_MS);
+    assert.deepEqual(left[1].items, [{ meeting_id: 'removed', reason: 'removed' }]);
+    await refused(say(bob, 'removed', 'still here'), 'not_joined');
+    await eventually(() => refused(say(cleo, 'cancelled', 'too late'), 'room_closed'), BEATS_MS);
+    await eventually(() => accepted(late()), BEATS_MS);
+
+    // Each is told once, whoever tried how often; then what comes last.
+    const everybody = ['ann', 'bob', 'cleo', 'dora'];
+    await publish({ id: 'last', type: 'last', to: 'users', recipients: everybody, persist: false });
+    for (const { some } of notices) await some(({ id }) => id === 'last', BEATS_MS);
+    const told = notices.map(({ items }) => items.map(({ id }) => id));
+    assert.deepEqual(told, [['last'], ['u-1', 'last'], ['last'], ['u-2', 'last']]);
+    assert.deepEqual(left.map(({ items }) => items.length), [0, 1, 0]); // prettier-ignore
+    const { items } = await accepted(ask(await as(t, far, 'away'), 'notifications_get', {}));
+    assert.deepEqual(items.map(({ id }) => id), ['u-2']); // prettier-ignore
+    const logs = { removed: 'u-1', cancelled: 'u-2' };
+    for (const [meeting, id] of Object.entries(logs)) {
+      const logged = (await pagesOf(dora, meeting)).filter(({ event }) => event === 'meeting_update');
+      assert.deepEqual(logged.map(({ event_id }) => event_id), [id]); // prettier-ignore
+    }
+  });
+
+  test('who is notified of it is told once, at every instance, as soon as there is one', async (t) => {
+    const { redis, link, services } = await withReplica(t);
+    const devices = await Promise.all(services.map((service) => as(t, service, 'ann')));
+    const told = devices.map((socket) => record(socket, 'notification'));
+    link.halt();
+    const publish = (update) => redis.command('PUBLISH', CHANNEL, JSON.stringify(update));
+    await publish({ id: 'u-1', type: 'news', recipients: ['ann'] });
+    // By then it was tried: at the instance that tries, its own sockets are told by nobody else.
+    await eventually(async () => assert.equal(await redis.command('EXISTS', 'chat:{u:ann}:notes'), 1));
+    await time(1500);
+    link.release();
+    await publish({ id: 'last', type: 'last', recipients: ['ann'], persist: false });
+    for (const { some } of told) await some(({ id }) => id === 'last', BEATS_MS);
+    assert.deepEqual(told.map(({ items }) => items.map(({ id }) => id)), [['u-1', 'last'], ['u-1', 'last']]); // prettier-ignore
+  });
+
+  test('/ready says so, until there is one', async (t) => {
+    const { link, services } = await withReplica(t);
+    const assertReady = (status, state) => {
+      const isReady = async (service) => {
+        const answer = await service.get(READY);
+        assert.equal(answer.status, status, answer.text);
+        assert.match(answer.json().checks.redis, state);
+      };
+      return Promise.all(services.map((service) => eventually(() => isReady(service), BEATS_MS)));
+    };
+    await assertReady(200, /^up$/);
+    link.halt();
+    await assertReady(503, /NOREPLICAS/);
+    link.release();
+    await assertReady(200, /^up$/);
+  });
 });

@@ -22,6 +22,9 @@ before(async () => {
 });
 after(() => cluster.stop());
 
+/** For what every instance looks at each 30 s, in ms. */
+const LOOKED_MS = 90_000;
+
 const update = (body) => redis.publish('meeting_updates', JSON.stringify({ id: fresh('update'), ...body }));
 const join = (socket, meeting_id) => ask(socket, 'join_room', { meeting_id });
 const participants = (meeting) => `meeting:${meeting}:participants`;
@@ -124,7 +127,8 @@ async function outcome(t, service, claims) {
   return result;
 }
 
-describe('a token that is revoked', () => {
+// Side by side, as some are waited for.
+describe('a token that is revoked', { concurrency: true }, () => {
   const SECOND = 1000;
   const seconds = (ago) => Math.floor(Date.now() / SECOND) - ago;
   const revoke = (event) => redis.publish('auth_events', JSON.stringify({ type: 'revoke', ...event }));
@@ -223,6 +227,22 @@ describe('a token that is revoked', () => {
       assert.equal(await outcome(t, service, { sub: user, jti: `${user}-k` }), 'ready');
       assert.equal((await Rest.bearer(service, token({ sub: user, jti: `${user}-j` })).get('/unread')).status, 401);
     }
+  });
+
+  test('by its key while its socket is connected is closed before long, and no other is', async (t) => {
+    const user = fresh('user');
+    const claims = [{ sub: user, jti: `${user}-j` }, { sub: user, jti: `${user}-k` }, { sub: user }];
+    const [covered, ...spared] = await Promise.all(
+      claims.map((own) => Promise.all([a, b].map((service) => as(t, service, user, own)))),
+    );
+    const heard = covered.map((socket) =>
+      Promise.all([once(socket, 'auth_expired', LOOKED_MS), once(socket, 'disconnect', LOOKED_MS)]),
+    );
+    await redis.set(`auth:revoked:${user}-j`, '1', { EX: 3600 });
+    for (const [[expired], [reason]] of await Promise.all(heard)) {
+      assert.deepEqual([expired, reason], [{}, 'transport close']);
+    }
+    for (const socket of spared.flat()) await settled(socket);
   });
 
   test('by its key cannot be used to refresh', async (t) => {

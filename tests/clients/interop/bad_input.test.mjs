@@ -216,6 +216,7 @@ const UPDATES = [
 ];
 
 const REVOCATIONS = [
+  ['no type', JSON.stringify({ user_id: MARK })],
   ['no subject', JSON.stringify({ type: 'revoke', note: MARK })],
   ['two subjects', JSON.stringify({ type: 'revoke', user_id: MARK, jti: MARK })],
   ['another type', JSON.stringify({ type: MARK, user_id: 'x' })],
@@ -252,6 +253,23 @@ for (const [channel, refused, strange] of CHANNELS) {
     }
   });
 }
+
+test('an object without a type revokes nothing on auth_events', async (t) => {
+  const all = await scene(t);
+  const before = await Promise.all(cluster.services.map((service) => unreadable(service)));
+  for (const { ready } of all.sockets) {
+    await redis.publish('auth_events', JSON.stringify({ user_id: ready.user_id }));
+  }
+  for (const [n, service] of cluster.services.entries()) {
+    const count = before[n] + all.sockets.length;
+    await eventually(async () => assert.ok((await unreadable(service)) >= count, 'not all were counted'));
+  }
+  await assertAlive(all);
+  // Nor are their tokens refused from now on.
+  for (const { ready } of all.sockets) {
+    for (const service of cluster.services) (await as(t, service, ready.user_id)).disconnect();
+  }
+});
 
 test('metadata that is not of the service leaves the log as it is', async (t) => {
   const all = await scene(t);

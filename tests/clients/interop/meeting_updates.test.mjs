@@ -432,6 +432,34 @@ test("entries that are too large stand in nobody's way", async (t) => {
   await eventually(async () => assert.equal((await client.xPending(STREAM, 'chat')).pending, 0));
 });
 
+test("entries of what is kept as something else stand in nobody's way", async (t) => {
+  const own = await startCluster({ settings: SETTINGS });
+  t.after(() => own.stop());
+  const client = await own.redis.client();
+  const [meeting, spoilt, user, spoiltUser] = [fresh(), fresh('spoilt'), fresh('user'), fresh('spoilt')];
+  await client.set(`chat:{m:${spoilt}}:log`, 'x');
+  await client.hSet(`chat:{m:${spoilt}}:meta`, { e: 'abc', s: 1, t: 1, n: 1 });
+  await client.set(`chat:{u:${spoiltUser}}:inbox`, 'x');
+  const sockets = await Promise.all(own.services.map((service) => member(t, service, meeting)));
+  const updates = sockets.map((socket) => record(socket, 'meeting_update'));
+  const device = record(await as(t, own.services[0], user), 'notification');
+  const add = (update) => client.xAdd(STREAM, '*', { data: JSON.stringify({ id: fresh('update'), ...update }) });
+  await add({ type: 'first', meeting_id: meeting });
+  for (let n = 0; n < 3; n++) {
+    await add({ type: 'spoilt', meeting_id: spoilt, recipients: [user] });
+    await add({ type: 'told', meeting_id: meeting, recipients: [spoiltUser, user] });
+  }
+  await add({ type: 'last', meeting_id: meeting });
+  for (const { some } of updates) await some(({ type }) => type === 'last');
+  const types = ['first', 'told', 'told', 'told', 'last'];
+  for (const { items } of updates) assert.deepEqual(items.map(({ type }) => type), types); // prettier-ignore
+  await device.count(3);
+  assert.deepEqual(device.items.map(({ kind }) => kind), ['told', 'told', 'told']); // prettier-ignore
+  const counts = await Promise.all(own.services.map((service) => unreadable(service)));
+  assert.ok(counts[0] + counts[1] >= 6, `${counts}`);
+  await eventually(async () => assert.equal((await client.xPending(STREAM, 'chat')).pending, 0));
+});
+
 // Side by side, as what somebody else has begun is taken over only after a while.
 describe('what is in the stream is done once', { concurrency: true }, () => {
   /** Two instances, with somebody to whom each update goes, and a crowd so that each takes long enough to be interrupted. */

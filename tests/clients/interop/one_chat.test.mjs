@@ -333,6 +333,87 @@ describe('a message', () => {
     assert.deepEqual(await kinds(bob), ['chat.reply']);
   });
 
+  test('tells those who may read it by what their token says alone, once, wherever they are connected', async (t) => {
+    const own = await startCluster({ instances: 3, settings: { ROOM_POLICY: 'members' } });
+    t.after(() => own.stop());
+    const [near, far, farther] = own.services;
+    const [meeting, other] = [fresh(), fresh()];
+    const author = await member(t, near, meeting, fresh('author'), { meetings: [meeting] });
+    const [reader, stranger] = [fresh('reader'), fresh('stranger')];
+    const mayRead = { meetings: { [meeting]: 'read' } };
+    const devices = await Promise.all([far, farther, far].map((service) => as(t, service, reader, mayRead)));
+    const told = devices.map((socket) => record(socket, 'notification'));
+    const outside = record(await as(t, far, stranger, { meetings: [other] }), 'notification');
+    const { id, seq } = await said(author, meeting, 'question', { mentions: [reader, stranger] });
+    for (const { count } of told) await count(1);
+    // What comes last shows that no more comes.
+    const last = { id: fresh('last'), type: 'last', recipients: [reader, stranger], persist: false };
+    await sibling(near).update(last);
+    for (const { some } of [...told, outside]) await some((notice) => notice.id === last.id);
+    for (const { items } of told) {
+      assert.deepEqual(items.map(({ kind }) => kind), ['chat.mention', 'last']); // prettier-ignore
+      assertHas(items[0], { id: `${id}.mention`, meeting_id: meeting, nseq: 1 });
+      assertHas(items[0].data, { message_id: id, seq });
+    }
+    assert.deepEqual(outside.items.map(({ kind }) => kind), ['last']); // prettier-ignore
+    for (const service of own.services) {
+      const { items } = (await asUser(service, reader, mayRead).get('/notifications')).json();
+      assert.deepEqual(items.map(({ kind }) => kind), ['chat.mention']); // prettier-ignore
+    }
+  });
+
+  describe('whose mention could not be kept', () => {
+    /** Two instances with a member on each, and the Redis of theirs. */
+    async function scene(t) {
+      const own = await startCluster();
+      t.after(() => own.stop());
+      const [near, far] = own.services;
+      const meeting = fresh();
+      const author = await member(t, near, meeting, fresh('author'));
+      const device = await as(t, far, fresh('mentioned'));
+      const user = device.ready.user_id;
+      const send = () => said(author, meeting, 'question', { mentions: [user], client_id: 'c-1' });
+      return { near, far, author, user, send, told: record(device, 'notification'), redis: await own.redis.client() };
+    }
+
+    test('tells who is mentioned when it is sent again', async (t) => {
+      const { near, far, user, send, told, redis } = await scene(t);
+      await redis.set(`chat:{u:${user}}:inbox`, 'x');
+      const { id, duplicate } = await send();
+      assert.equal(duplicate, false);
+      await eventually(() => assert.match(near.log, /a notification is lost/));
+      await redis.del(`chat:{u:${user}}:inbox`);
+      assertHas(await send(), { id, duplicate: true });
+      await told.count(1);
+      assertHas(told.items[0], { kind: 'chat.mention', nseq: 1, id: `${id}.mention` });
+      // And once only, however often it is sent.
+      assertHas(await send(), { id, duplicate: true });
+      const last = { id: fresh('last'), type: 'last', recipients: [user] };
+      await sibling(near).update(last);
+      await told.some((notice) => notice.id === last.id);
+      const { items } = (await asUser(far, user).get('/notifications')).json();
+      assert.deepEqual(items.map(({ kind }) => kind).sort(), ['chat.mention', 'last']); // prettier-ignore
+      assert.equal(told.items.length, 2);
+    });
+
+    test('tells who is mentioned when Redis takes it again', async (t) => {
+      const { near, far, author, user, send, told, redis } = await scene(t);
+      // All that the service uses but what is kept of users.
+      const keys = ['chat:{m:*', 'chat:{cluster}*', 'chat:claim:*', 'chat:revoked:*', 'meeting*', 'auth:revoked:*'];
+      await redis.sendCommand(['ACL', 'SETUSER', 'default', 'resetkeys', ...keys.map((key) => `~${key}`)]);
+      const { id, duplicate } = await send();
+      assert.equal(duplicate, false);
+      await eventually(() => assert.match(near.log, /NOPERM/));
+      await settled(author);
+      assert.deepEqual(told.items, []);
+      await redis.sendCommand(['ACL', 'SETUSER', 'default', 'allkeys']);
+      await told.count(1);
+      assertHas(told.items[0], { kind: 'chat.mention', nseq: 1, id: `${id}.mention` });
+      const { items } = (await asUser(far, user).get('/notifications')).json();
+      assert.deepEqual(items.map((item) => item.id), [`${id}.mention`]); // prettier-ignore
+    });
+  });
+
   test('by POST on an instance where nobody is reaches the others', async (t) => {
     const { meeting, ada, desk, phone, other } = await pair(t);
     const heard = [desk, phone, other].map((socket) => once(socket, 'chat_message'));

@@ -290,6 +290,32 @@ async function scene(t) {
   return { meeting_id, user, room, recipient, heard };
 }
 
+describe('an id of 64 characters of four bytes each', () => {
+  const ways = [
+    ['POST /publish', '/publish', (id, user) => ({ idempotency_key: id, event: 'x', user_ids: [user], persist: true })],
+    ['POST /updates', '/updates', (id, user) => ({ id, type: 'x', recipients: [user] })],
+  ];
+  for (const [n, [name, path, body]] of ways.entries()) {
+    test(`is taken by ${name}, and stands in the inbox among others`, async (t) => {
+      const user = fresh('user');
+      const id = String.fromCodePoint(0x1f600 + n).repeat(64);
+      const ids = [fresh('before'), id, fresh('after')];
+      for (const one of ids) assertStatus(await sibling.post(path, { data: {}, ...body(one, user) }), 202);
+      assertHas((await as(user).get('/unread')).json(), { notifications: 3 });
+      const page = assertStatus(await as(user).get('/notifications'), 200).json();
+      assertHas(page, { unread: 3 });
+      assert.deepEqual(page.items.map((item) => item.id).sort(), [...ids].sort());
+      const socket = await enter(t, service, user);
+      assertHas(await ask(socket, 'notifications_read', { ids: [id] }), { ok: true, unread: 2 });
+      // What is known by its id is not told again.
+      assertStatus(await sibling.post(path, { data: {}, ...body(id, user) }), 202);
+      const { items } = await ask(socket, 'notifications_get', {});
+      assert.deepEqual(items.filter(({ read }) => read).map((item) => item.id), [id]); // prettier-ignore
+      assert.equal(items.length, 3);
+    });
+  }
+});
+
 describe('POST /updates', () => {
   const types = [
     ['meeting.created', { room: false, users: true }],

@@ -9,7 +9,7 @@ import { Proxy } from './proxy.mjs';
 import { Redis } from './redis.mjs';
 import { freePort, startService } from './server.mjs';
 import { WITH_USERS } from './token.mjs';
-import { within } from './wait.mjs';
+import { eventually, within } from './wait.mjs';
 
 /** The key of sibling services, for `/stats`. */
 export const API_KEY = 'key-of-the-meeting-service-0123456789';
@@ -102,6 +102,16 @@ export class Cluster {
     const broken = results.find(({ status }) => status === 'rejected');
     if (broken && !isFailed) throw broken.reason;
   }
+}
+
+/** A replica of the cluster's Redis, and the link between them. */
+export async function follow(t, redis) {
+  const link = await Proxy.start(redis.port, { isRaw: true });
+  t.after(() => link.stop());
+  const replica = await Redis.start({ replicaOf: link.port });
+  t.after(() => replica.remove());
+  await eventually(async () => assert.ok(await replica.isSynced()));
+  return { link, replica };
 }
 
 /**
