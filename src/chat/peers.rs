@@ -187,7 +187,9 @@ impl Deliver for Peers {
                 let chat = Arc::clone(&chat);
                 async move {
                     chat.note_present_again().await;
-                    chat.catch_up().await;
+                    if !chat.catch_up().await {
+                        chat.recheck_revoked().await;
+                    }
                 }
             });
         }
@@ -199,7 +201,7 @@ impl Deliver for Peers {
             let chat = Arc::clone(&chat);
             async move {
                 chat.note_silence(silent_for);
-                chat.catch_up().await;
+                _ = chat.catch_up().await;
             }
         });
     }
@@ -275,14 +277,14 @@ impl Chat {
     }
 
     /// Heeds what could not be heard, and looks at what may have changed meanwhile: as soon as that can be asked for, which may
-    /// be later than that channels stand, and is tried again then.
-    async fn catch_up(self: &Arc<Self>) {
-        let Some(cluster) = &self.cluster else { return };
+    /// be later than that channels stand, and is tried again then. False if there was nothing, or not yet.
+    async fn catch_up(self: &Arc<Self>) -> bool {
+        let Some(cluster) = &self.cluster else { return false };
         let silent_since = || *self.silent_since.lock().unwrap_or_else(PoisonError::into_inner);
         let told = loop {
-            let Some(since) = silent_since() else { return };
+            let Some(since) = silent_since() else { return false };
             if !cluster.is_admitted() {
-                return;
+                return false;
             }
             match cluster.told_since(since).await {
                 Some(told) => break told,
@@ -303,6 +305,7 @@ impl Chat {
         for user in self.users.all() {
             self.unread_changed(&user, None);
         }
+        true
     }
 
     fn heed(self: &Arc<Self>, peer: &Arc<str>, meeting: Option<RoomId>, note: Note) {
@@ -505,7 +508,6 @@ impl Chat {
         for id in self.meetings.ids() {
             self.note_all_present(&id, None).await;
         }
-        self.recheck_revoked().await;
     }
 
     /// Tells who has left while that could not be told.

@@ -42,8 +42,6 @@ const UPDATE_PAUSE_MS: u64 = 250;
 const UPDATE_PAUSE_MAX_MS: u64 = 4000;
 /// Updates that wait.
 const UPDATES_MAX: usize = 1000;
-/// The longest update.
-const UPDATE_MAX_BYTES: usize = 64 * 1024;
 /// For how long one is, at first, that is being applied.
 const CLAIMED_MS: u64 = 10_000;
 /// A reminder that comes later than this is not sent any more.
@@ -263,10 +261,6 @@ impl Chat {
     /// Takes in an update that every instance hears, or that one has taken from a stream. False if whoever keeps it is to
     /// bring it again.
     pub(super) async fn take_in(self: Arc<Self>, json: &str, at: u64) -> bool {
-        if json.len() > UPDATE_MAX_BYTES {
-            self.could_not_read("meeting_updates", "too large");
-            return true;
-        }
         let chat = Arc::clone(&self);
         match chat.update_of(json, at).await {
             Ok(_) => true,

@@ -5,10 +5,14 @@
 //! nobody can read are counted and dropped.
 //!
 //! Left to others: what anything means (`chat`), what is kept of it (`store`), connections (`redis`), formats (`adapter`).
-//! Start at [`Cluster`]; how instances know of one another is in `members`.
+//! Start at [`Cluster`]: listening and telling. How instances know of one another is in `members`, who is where in
+//! `presence`, what they remember of logs in `known`, which tokens are bad in `revocations`, the stream in `updates`.
 
 mod hearing;
+mod known;
 mod members;
+mod presence;
+mod revocations;
 #[cfg(test)]
 mod tests;
 mod updates;
@@ -17,7 +21,7 @@ use std::{
     borrow::Cow,
     collections::HashSet,
     fmt,
-    future::{self, Future},
+    future::Future,
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -38,7 +42,7 @@ use crate::{
     },
     metrics::{Metrics, RedisGauges},
     redis::{Call, CallError, Redis, Script, State, SubscribeError, Subscriber, reply},
-    store::{LogEvent, Position},
+    store::LogEvent,
     types::RoomId,
 };
 
@@ -50,7 +54,7 @@ pub struct Cluster {
     /// The channels of meetings.
     channels: papaya::HashMap<RoomId, Arc<Channel>>,
     /// The last events that are known, of all meetings that are listened to or were written to lately.
-    known: papaya::HashMap<RoomId, Top>,
+    known: papaya::HashMap<RoomId, known::Top>,
     /// Held while a channel is taken or given up.
     giving_up: Mutex<()>,
     /// Who has left meetings without the others being told.
@@ -219,20 +223,9 @@ pub enum Answers {
     },
 }
 
-/// A user's sockets at another instance, in the application's own words.
-pub type Present = (Arc<str>, String);
-
 /// The other instances cannot be heard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Deaf;
-
-/// Where a log is known to end.
-#[derive(Clone)]
-struct Top {
-    position: Position,
-    /// When an event was last noted, in ms since the epoch.
-    noted_at: u64,
-}
 
 /// A meeting's channel.
 struct Channel {
@@ -275,34 +268,23 @@ const AUTH_EVENTS: &str = "auth_events";
 const CHANNEL_KEPT_MS: u64 = 30_000;
 /// Channels of meetings. A million take about 300 MB, there and here.
 const CHANNELS_MAX: usize = 1_000_000;
-/// Ends of logs that are known, and for how long those that nobody listens to.
-const TOPS_MAX: usize = 1_000_000;
-const KNOWN_KEPT_MS: u64 = 120_000;
 /// Channels that are given up in one go.
 const GIVEN_UP_AT_A_TIME: usize = 256;
 /// Notes that none may miss, and for how long they are kept.
 const NOTES_MAX: u64 = 10_000;
 const NOTES_KEPT_MS: u64 = 10 * 60 * 1000;
-/// Users of whom it is to be told later that they have left.
-const UNTOLD_MAX: usize = 100_000;
 /// After so long without a connection nobody waits for a channel.
 const DEAF_MAX: Duration = Duration::from_secs(5);
 /// How often it is looked whether the server still writes, while it may not.
 const SUSPECT_PAUSE: Duration = Duration::from_secs(1);
 /// How long clients' answers matter to other servers at most.
 const ANSWERS_MAX: Duration = Duration::from_secs(60);
-/// Users that are noted in one command.
-const PRESENT_AT_A_TIME: usize = 500;
-/// What is noted of who is where, if nobody takes it back.
-const PRESENCE_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Characters of an instance's name.
 pub const UID_LEN: usize = 6;
 /// Characters of a socket's id, an instance's name in front.
 const SOCKET_ID_LEN: usize = 20;
 
-static HERE: Script = Script::new(include_str!("here.lua"));
 static NOTE: Script = Script::new(include_str!("note.lua"));
-static REVOKE: Script = Script::new(include_str!("revoke.lua"));
 
 impl Cluster {
     /// An instance that is not connected yet. `uid` names it to the others.
@@ -529,61 +511,6 @@ impl Cluster {
         self.forget_known(self.is_admitted(), now);
     }
 
-    /// Forgets ends of logs that nobody listens to, when no failing server would.
-    fn forget_known(&self, is_up: bool, now: u64) {
-        let up_since = {
-            let mut up_since = self.up_since.lock().unwrap_or_else(PoisonError::into_inner);
-            match is_up {
-                true => Some(*up_since.get_or_insert(now)),
-                false => up_since.take().and(None),
-            }
-        };
-        let is_recent = |at: u64| now.saturating_sub(at) <= KNOWN_KEPT_MS;
-        if up_since.is_some_and(|since| !is_recent(since)) {
-            let channels = self.channels.pin();
-            self.known.pin().retain(|meeting, top| is_recent(top.noted_at) || channels.contains_key(meeting));
-        }
-    }
-
-    /// Notes an event that is known here.
-    pub fn note(&self, meeting: &RoomId, epoch: &Arc<str>, seq: u64, now: u64) {
-        let tops = self.known.pin();
-        if tops.len() >= TOPS_MAX && !tops.contains_key(meeting) {
-            return;
-        }
-        let first = Top { position: Position { epoch: Arc::clone(epoch), seq }, noted_at: now };
-        tops.update_or_insert_with(
-            meeting.clone(),
-            |top| match &top.position {
-                known if known.epoch == *epoch && known.seq > seq => Top { noted_at: now, ..top.clone() },
-                _ => first.clone(),
-            },
-            || first.clone(),
-        );
-    }
-
-    /// The last event that is known of a meeting here.
-    pub fn known(&self, meeting: &RoomId) -> Option<Position> {
-        Some(self.known.pin().get(meeting)?.position.clone())
-    }
-
-    /// Whether that event, or a later one of the same epoch, has been noted.
-    fn has_known(&self, meeting: &str, epoch: &str, seq: u64) -> bool {
-        let tops = self.known.pin();
-        let top = tops.get(&RoomId::new(meeting));
-        top.is_some_and(|top| *top.position.epoch == *epoch && top.position.seq >= seq)
-    }
-
-    /// The last events that are known, of all meetings.
-    pub fn all_known(&self) -> Vec<(RoomId, Position)> {
-        self.known.pin().iter().map(|(meeting, top)| (meeting.clone(), top.position.clone())).collect()
-    }
-
-    /// Users who have left meetings, of which the others could not be told.
-    pub fn take_untold(&self) -> HashSet<(RoomId, Arc<str>)> {
-        std::mem::take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Emits an event with one argument to sockets of other instances, and of Node servers, by the names of rooms.
     pub fn emit_elsewhere(
         self: &Arc<Self>,
@@ -661,127 +588,6 @@ impl Cluster {
         (channel, broadcast.encode().unwrap_or_default())
     }
 
-    /// Notes that a user has sockets here, as JSON in the application's own words, or has none. The other instances of the
-    /// meeting are told `note`, unless they know.
-    pub fn note_present(
-        self: &Arc<Self>,
-        meeting: &RoomId,
-        user: &Arc<str>,
-        present: Option<&str>,
-        note: Option<&str>,
-    ) {
-        let (channel, payload) = note.map(|note| self.encode_note(Some(meeting), note)).unwrap_or_default();
-        let call = Call::script(&HERE, 1)
-            .arg(self.presence_key(meeting))
-            .arg(format!("{} {user}", self.names.uid))
-            .arg(present.unwrap_or_default())
-            .int(PRESENCE_KEPT_MS)
-            .arg(channel)
-            .arg(payload);
-        let answer = self.redis.call(call.repeatable());
-        let (cluster, untold) = (Arc::clone(self), (meeting.clone(), Arc::clone(user)));
-        let has_left = present.is_none();
-        (self.spawn)(Box::pin(async move {
-            // Whoever is here is noted again with the next connection, and who is not must not stay for ever.
-            if answer.await.is_err() && has_left {
-                let mut all = cluster.untold.lock().unwrap_or_else(PoisonError::into_inner);
-                if all.len() < UNTOLD_MAX {
-                    all.insert(untold);
-                }
-            }
-        }));
-    }
-
-    /// Notes users who have sockets here, as [`note_present`](Self::note_present) does, and tells nobody.
-    pub fn note_all_present(
-        &self,
-        meeting: &RoomId,
-        present: Vec<(Arc<str>, String)>,
-    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        if present.is_empty() {
-            return Box::pin(future::ready(()));
-        }
-        let key = self.presence_key(meeting);
-        let mut calls: Vec<_> = present
-            .chunks(PRESENT_AT_A_TIME)
-            .map(|present| {
-                let field = |user: &str| format!("{} {user}", self.names.uid);
-                let call = Call::command("HSET").arg(&key);
-                present.iter().fold(call, |call, (user, json)| call.arg(field(user)).arg(json)).repeatable()
-            })
-            .collect();
-        calls.push(Call::command("PEXPIRE").arg(&key).int(PRESENCE_KEPT_MS).repeatable());
-        let answers = self.redis.calls(calls);
-        // What was not noted is missing when it is compared the next time.
-        Box::pin(async move { _ = answers.await })
-    }
-
-    /// Who is in a meeting at other instances, in their words, and the users that this one has noted. `None` if it cannot be
-    /// asked.
-    pub async fn present(self: &Arc<Self>, meeting: &RoomId) -> Option<(Vec<Present>, Vec<Arc<str>>)> {
-        let answer =
-            self.redis.call(Call::command("HGETALL").arg(self.presence_key(meeting)).repeatable()).await.ok()?;
-        let (mut present, mut ours) = (Vec::new(), Vec::new());
-        let mut lost = Vec::new();
-        let mut is_sure = false;
-        for (field, value) in reply::pairs(answer)? {
-            let Some((peer, user)) = field.split_once(' ') else { continue };
-            if peer == &*self.names.uid {
-                ours.push(user.into());
-                continue;
-            }
-            if !self.members.is_alive(peer) && !is_sure {
-                // It may have just begun.
-                is_sure = self.beat().await;
-                if !is_sure {
-                    continue;
-                }
-            }
-            match self.members.is_alive(peer) {
-                true => present.push((Arc::from(peer), value)),
-                false => lost.push(field),
-            }
-        }
-        if !lost.is_empty() {
-            self.send(lost.into_iter().fold(Call::command("HDEL").arg(self.presence_key(meeting)), Call::arg));
-        }
-        Some((present, ours))
-    }
-
-    /// Whether a token was revoked: by its id, by another service, or by one of its subjects before it was issued. Nobody is
-    /// kept out because that cannot be asked.
-    pub async fn is_revoked(&self, jti: Option<&str>, subjects: &[&str], issued_at: Option<u64>) -> bool {
-        let key = |subject: &&str| Call::command("GET").arg(self.revocation_key(subject));
-        let mut calls: Vec<_> = subjects.iter().map(key).collect();
-        // Of any type: that there is one says it.
-        calls.extend(jti.map(|jti| named(&[jti])));
-        let calls = calls.into_iter().map(|call| call.within(REVOKED_WAIT).repeatable()).collect();
-        let mut answers = self.redis.calls(calls).await;
-        let is_named = jti.is_some()
-            && matches!(answers.pop(), Some(Ok(value)) if reply::number(&value).is_some_and(|count| count > 0));
-        let covers = |before: u64| issued_at.is_none_or(|at| at <= before);
-        is_named || answers.iter().flatten().filter_map(reply::number).any(covers)
-    }
-
-    /// Whether one of these tokens was revoked by another service. None, if that cannot be asked.
-    pub async fn is_any_named(&self, jtis: &[&str]) -> bool {
-        let answer = self.redis.call(named(jtis).within(REVOKED_WAIT).repeatable()).await;
-        answer.is_ok_and(|value| reply::number(&value).is_some_and(|count| count > 0))
-    }
-
-    /// Keeps a revocation for instances that begin later: tokens of that subject issued until `before` are bad.
-    ///
-    /// # Errors
-    /// [`Deaf`]: it is not certain that it is kept.
-    pub async fn keep_revocation(&self, subject: &str, before: u64, kept_ms: u64) -> Result<(), Deaf> {
-        let call = Call::script(&REVOKE, 1).arg(self.revocation_key(subject)).int(before).int(kept_ms);
-        self.redis.call(call.repeatable()).await.map(drop).map_err(|_| Deaf)
-    }
-
-    fn revocation_key(&self, subject: &str) -> String {
-        format!("{}revoked:{subject}", self.settings.key_prefix)
-    }
-
     /// Answers another server.
     pub fn respond(self: &Arc<Self>, response: &Response) {
         match response.encode() {
@@ -843,10 +649,6 @@ impl Cluster {
     fn channel(&self, meeting: &str) -> String {
         self.names.channels.room(NAMESPACE, &room_of_meeting(meeting))
     }
-
-    fn presence_key(&self, meeting: &RoomId) -> String {
-        format!("{}{{m:{}}}:here", self.settings.key_prefix, meeting.as_str())
-    }
 }
 
 impl Answers {
@@ -856,14 +658,6 @@ impl Answers {
             Self::Classic { deadline, .. } | Self::Python { deadline, .. } => *deadline,
         }
     }
-}
-
-/// How long a client's CONNECT waits for the list of revoked tokens.
-const REVOKED_WAIT: Duration = Duration::from_secs(1);
-
-/// How many of these tokens another service has revoked: their keys may be of any type.
-fn named(jtis: &[&str]) -> Call {
-    jtis.iter().fold(Call::command("EXISTS"), |call, jti| call.arg(format!("auth:revoked:{jti}")))
 }
 
 /// What a pattern would take for more than itself.

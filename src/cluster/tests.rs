@@ -1,7 +1,11 @@
 use std::sync::Mutex;
 
-use super::*;
-use crate::{adapter::classic::Request, redis::Address, store::Kind};
+use super::{known::KNOWN_KEPT_MS, *};
+use crate::{
+    adapter::classic::Request,
+    redis::Address,
+    store::{Kind, Position},
+};
 
 /// Notes what it is told, in a word each.
 #[derive(Default)]
